@@ -1,0 +1,144 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The target list is the architecture diagram: a target depends only on what stands above it here.
+// `Tests/ArchitectureTests` holds the list against the import lines.
+
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = [], linking: [LinkerSetting] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings, linkerSettings: linking)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func systemLibrary(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
+    .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let package = Package(
+    name: "apus",
+    products: [
+        .executable(name: "apus", targets: ["apus"]),
+        .executable(name: "apus-api", targets: ["apus-api"]),
+        .executable(name: "apus-compute", targets: ["apus-compute"]),
+        .executable(name: "apus-conductor", targets: ["apus-conductor"]),
+        .executable(name: "apus-scheduler", targets: ["apus-scheduler"]),
+    ],
+    targets: [
+        // C libraries, each wrapped by exactly one Swift target.
+        .target(
+            name: "CLibvirt", path: "CLibvirt",
+            cSettings: [.treatAllWarnings(as: .error)],
+            linkerSettings: [.linkedLibrary("virt")]),
+        systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        systemLibrary("CMicroHTTPD", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
+        systemLibrary("CCurl", apt: "libcurl4-gnutls-dev"),
+        systemLibrary("CXML2", pkgConfig: "libxml-2.0", apt: "libxml2-dev"),
+        systemLibrary("CGnuTLS", pkgConfig: "gnutls", apt: "libgnutls28-dev"),
+        systemLibrary("CCrypt", apt: "libcrypt-dev"),
+        systemLibrary("CSystem", apt: "libc6-dev"),
+
+        // Values and foundations.
+        library("Model"),
+        library("ImageFormat", ["Model"]),
+        library("Telemetry", ["CSystem", "Model"]),
+        library("Configuration", ["CSystem", "Model", "Telemetry"]),
+        library("Crypto", ["CGnuTLS", "CCrypt", "CSystem", "Model"]),
+        library("XML", ["CXML2"]),
+        library("Processes", ["CSystem", "Telemetry"]),
+        library(
+            "HTTP", ["CMicroHTTPD", "CCurl", "CSystem", "Model", "Telemetry", "Crypto"],
+            linking: [.linkedLibrary(":libcurl-gnutls.so.4")]),
+        library("RPC", ["Model", "Telemetry", "Configuration", "Crypto", "HTTP"]),
+        library("SQLite", ["CSQLite", "Model", "Telemetry"]),
+        library("Tasks", ["Model", "Telemetry"]),
+        library("Libvirt", ["CLibvirt", "Telemetry", "XML"]),
+        library("Scheduling", ["Model"]),
+
+        // Services.
+        library("Identity", ["Model", "Telemetry", "Configuration", "Crypto", "HTTP"]),
+        library("Images", ["Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP"]),
+        library(
+            "Compute",
+            ["Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "Tasks"]),
+        library(
+            "LibvirtDriver",
+            [
+                "Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML", "Processes", "HTTP", "Libvirt",
+                "Compute",
+            ]),
+        library(
+            "Database",
+            ["Model", "Telemetry", "Configuration", "Crypto", "RPC", "SQLite", "Tasks", "Scheduling", "Identity", "Images"]),
+        library(
+            "SchedulerService",
+            ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Scheduling", "Database"]),
+        library(
+            "Conductor",
+            [
+                "Model", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Images",
+                "Database",
+            ]),
+        library(
+            "ComputeAPI",
+            [
+                "Model", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Identity",
+                "Images", "Database",
+            ]),
+        library(
+            "CommandLine",
+            [
+                "CSystem", "Model", "Telemetry", "Configuration", "Crypto", "Processes", "HTTP", "RPC", "Libvirt",
+                "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database", "SchedulerService",
+                "Conductor", "ComputeAPI",
+            ]),
+
+        // Programs: parse, wire, run.
+        program("apus", ["CommandLine"]),
+        program("apus-api", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Identity", "Images", "Database", "ComputeAPI"]),
+        program("apus-compute", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Compute", "LibvirtDriver"]),
+        program("apus-conductor", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "Conductor"]),
+        program("apus-scheduler", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "SchedulerService"]),
+
+        // Tests.
+        tests("ArchitectureTests", []),
+        tests("ModelTests", ["Model"]),
+        tests("ImageFormatTests", ["ImageFormat", "Model"]),
+        tests("TelemetryTests", ["Telemetry", "Model"]),
+        tests("ConfigurationTests", ["Configuration", "Model"]),
+        tests("CryptoTests", ["Crypto", "Model"]),
+        tests("XMLTests", ["XML"]),
+        tests("ProcessesTests", ["Processes"]),
+        tests("HTTPTests", ["HTTP", "Crypto", "Model"]),
+        tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"]),
+        tests("SQLiteTests", ["SQLite", "Model"]),
+        tests("TasksTests", ["Tasks", "Model"]),
+        tests("LibvirtTests", ["Libvirt", "XML"]),
+        tests("SchedulingTests", ["Scheduling", "Model"]),
+        tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
+        tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration"]),
+        tests("ComputeTests", ["Compute", "RPC", "HTTP", "SQLite", "Tasks", "Model", "Configuration"]),
+        tests("LibvirtDriverTests", ["LibvirtDriver", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"]),
+        tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model"]),
+        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "RPC", "HTTP", "Model", "Configuration"]),
+        tests("ConductorTests", ["Conductor", "Database", "RPC", "HTTP", "Tasks", "Scheduling", "Model", "Configuration"]),
+        tests(
+            "ComputeAPITests",
+            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Model", "Configuration", "Crypto"]),
+        tests("CommandLineTests", ["CommandLine", "Model"]),
+        tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
+        tests("SystemTests", ["HTTP", "Processes", "Libvirt", "Model", "Crypto"]),
+    ]
+)

@@ -1,0 +1,6 @@
+#ifndef APUS_CMICROHTTPD_H
+#define APUS_CMICROHTTPD_H
+
+#include <microhttpd.h>
+
+#endif

@@ -1,0 +1,211 @@
+/// Orders who may win on an instance: `generation` rises with each accepted user action, `epoch` with each take-over
+/// of that action's task by another conductor.
+public struct Fence: Hashable, Comparable, Sendable, Codable {
+    public var generation: Int64
+    public var epoch: Int64
+
+    public init(generation: Int64, epoch: Int64) { (self.generation, self.epoch) = (generation, epoch) }
+
+    public static func < (left: Fence, right: Fence) -> Bool {
+        (left.generation, left.epoch) < (right.generation, right.epoch)
+    }
+}
+
+/// A virtual server as the control plane's database knows it.
+public struct Instance: Sendable, Hashable, Codable {
+    public var id: InstanceID
+    /// A small number, unique in the database; names the domain (`instance-%08x`).
+    public var number: Int64
+    public var projectID: ProjectID
+    public var userID: UserID
+    public var name: String
+    public var hostname: String
+    public var flavor: Flavor
+    public var imageID: ImageID
+    public var keyName: String?
+    public var publicKey: String?
+    public var metadata: [String: String]
+    public var userData: String?
+    public var isConfigDriveRequested: Bool
+    public var availabilityZone: String?
+    public var networks: NetworkRequest
+    public var schedulerHints: [String: [String]]
+    public var reservationID: String
+    public var launchIndex: Int
+    public var vmState: VMState
+    public var taskState: TaskState?
+    public var powerState: PowerState
+    public var fence: Fence
+    /// The host that has, or is about to have, the guest; `nil` before scheduling.
+    public var host: HostName?
+    public var interfaces: [NetworkInterface]
+    public var fault: InstanceFault?
+    public var accessIPv4: String?
+    public var accessIPv6: String?
+    public var description: String?
+    public var progress: Int
+    public var createdAt: Timestamp
+    public var updatedAt: Timestamp
+    public var launchedAt: Timestamp?
+    public var terminatedAt: Timestamp?
+    public var deletedAt: Timestamp?
+
+    public init(
+        id: InstanceID, number: Int64 = 0, projectID: ProjectID, userID: UserID, name: String, hostname: String,
+        flavor: Flavor, imageID: ImageID, keyName: String? = nil, publicKey: String? = nil,
+        metadata: [String: String] = [:], userData: String? = nil, isConfigDriveRequested: Bool = false,
+        availabilityZone: String? = nil, networks: NetworkRequest = .auto, schedulerHints: [String: [String]] = [:],
+        reservationID: String, launchIndex: Int = 0, createdAt: Timestamp
+    ) {
+        self.id = id
+        self.number = number
+        self.projectID = projectID
+        self.userID = userID
+        self.name = name
+        self.hostname = hostname
+        self.flavor = flavor
+        self.imageID = imageID
+        self.keyName = keyName
+        self.publicKey = publicKey
+        self.metadata = metadata
+        self.userData = userData
+        self.isConfigDriveRequested = isConfigDriveRequested
+        self.availabilityZone = availabilityZone
+        self.networks = networks
+        self.schedulerHints = schedulerHints
+        self.reservationID = reservationID
+        self.launchIndex = launchIndex
+        self.createdAt = createdAt
+        updatedAt = createdAt
+        vmState = .building
+        taskState = .scheduling
+        powerState = .noState
+        fence = Fence(generation: 1, epoch: 0)
+        interfaces = []
+        progress = 0
+    }
+
+    public var status: ServerStatus { ServerStatus(vmState, taskState) }
+
+    /// The libvirt domain's name.
+    public var domainName: String {
+        let digits = String(number, radix: 16)
+        return "instance-" + String(repeating: "0", count: max(0, 8 - digits.count)) + digits
+    }
+
+    /// What the instance takes from a host.
+    public var resources: Resources { Resources(flavor) }
+}
+
+/// Why an instance is in ERROR, as a person reads it.
+public struct InstanceFault: Sendable, Hashable, Codable {
+    /// An HTTP status code, as Nova's faults carry.
+    public var code: Int
+    public var message: String
+    /// More, for administrators only.
+    public var details: String?
+    public var createdAt: Timestamp
+
+    public init(code: Int = 500, message: String, details: String? = nil, createdAt: Timestamp) {
+        (self.code, self.message, self.details, self.createdAt) = (code, message, details, createdAt)
+    }
+}
+
+/// What the user asked for under `networks`.
+public enum NetworkRequest: String, Sendable, Hashable, Codable {
+    /// One NIC on the configured default network.
+    case auto
+    case none
+}
+
+/// One NIC of an instance.
+public struct NetworkInterface: Sendable, Hashable, Codable {
+    /// The label under `addresses`: the configured network's name.
+    public var network: String
+    /// Six lower-case hex pairs with colons.
+    public var macAddress: String
+    /// The address reserved for the MAC on a libvirt network; `nil` on a bridge.
+    public var ipv4Address: String?
+
+    public init(network: String, macAddress: String, ipv4Address: String? = nil) {
+        (self.network, self.macAddress, self.ipv4Address) = (network, macAddress, ipv4Address)
+    }
+}
+
+/// A kind of server that can be asked for.
+public struct Flavor: Sendable, Hashable, Codable {
+    public var id: FlavorID
+    public var name: String
+    public var vcpus: Int
+    public var memoryMiB: Int
+    /// Root disk; 0 means the size of the image.
+    public var rootGiB: Int
+    public var ephemeralGiB: Int
+    public var swapMiB: Int
+    public var rxtxFactor: Double
+    public var isPublic: Bool
+    public var isDisabled: Bool
+    public var description: String?
+    public var extraSpecs: [String: String]
+
+    public init(
+        id: FlavorID, name: String, vcpus: Int, memoryMiB: Int, rootGiB: Int, ephemeralGiB: Int = 0, swapMiB: Int = 0,
+        rxtxFactor: Double = 1, isPublic: Bool = true, isDisabled: Bool = false, description: String? = nil,
+        extraSpecs: [String: String] = [:]
+    ) {
+        (self.id, self.name, self.vcpus, self.memoryMiB, self.rootGiB) = (id, name, vcpus, memoryMiB, rootGiB)
+        (self.ephemeralGiB, self.swapMiB, self.rxtxFactor) = (ephemeralGiB, swapMiB, rxtxFactor)
+        (self.isPublic, self.isDisabled, self.description, self.extraSpecs) =
+            (isPublic, isDisabled, description, extraSpecs)
+    }
+}
+
+/// A public key that a user may have written into servers.
+public struct KeyPair: Sendable, Hashable, Codable {
+    public var name: String
+    public var userID: UserID
+    /// `ssh`; `x509` is refused until certificates are served.
+    public var type: String
+    public var publicKey: String
+    /// MD5 of the key's blob, as sixteen hex pairs with colons.
+    public var fingerprint: String
+    public var createdAt: Timestamp
+
+    public init(
+        name: String, userID: UserID, type: String = "ssh", publicKey: String, fingerprint: String,
+        createdAt: Timestamp
+    ) {
+        (self.name, self.userID, self.type) = (name, userID, type)
+        (self.publicKey, self.fingerprint, self.createdAt) = (publicKey, fingerprint, createdAt)
+    }
+}
+
+/// The formats that Apus accepts for images.
+public enum DiskFormat: String, Sendable, Hashable, Codable, CaseIterable {
+    case raw, qcow2
+}
+
+/// What a host must know of an image to boot from it.
+public struct ImageReference: Sendable, Hashable, Codable {
+    public var id: ImageID
+    public var format: DiskFormat
+    /// Bytes of the file as it was uploaded.
+    public var sizeBytes: Int64
+    /// Bytes of the disk inside.
+    public var virtualSizeBytes: Int64
+    /// Lower-case hex digest of the uploaded bytes; the cache's key.
+    public var sha512: String
+    public var minDiskGiB: Int
+    public var minMemoryMiB: Int
+    /// `hw_*`, `os_*` and other properties.
+    public var properties: [String: String]
+
+    public init(
+        id: ImageID, format: DiskFormat, sizeBytes: Int64, virtualSizeBytes: Int64, sha512: String,
+        minDiskGiB: Int = 0, minMemoryMiB: Int = 0, properties: [String: String] = [:]
+    ) {
+        (self.id, self.format, self.sizeBytes) = (id, format, sizeBytes)
+        (self.virtualSizeBytes, self.sha512) = (virtualSizeBytes, sha512)
+        (self.minDiskGiB, self.minMemoryMiB, self.properties) = (minDiskGiB, minMemoryMiB, properties)
+    }
+}
