@@ -1,0 +1,196 @@
+public import Model
+
+/// A service says that it works. Kept in memory and written in one batch a second.
+public enum Heartbeat: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        /// The name under which the service runs: a host's name, or the control host's.
+        public var host: HostName
+        /// `nova-compute`, `nova-conductor`, `nova-scheduler`: the names that clients show.
+        public var binary: String
+        /// The service's own version number, rising with each release.
+        public var version: Int
+        public var sequence: Int64
+
+        public init(host: HostName, binary: String, version: Int, sequence: Int64) {
+            (self.host, self.binary, self.version, self.sequence) = (host, binary, version, sequence)
+        }
+    }
+    public struct Result: Sendable, Hashable, Codable {
+        /// The conductor's clock, for the doctor's comparison.
+        public var now: Timestamp
+
+        public init(now: Timestamp) { self.now = now }
+    }
+    public static let name = "conductor.heartbeat"
+    public static let kind = RPCKind.call
+    public static let summary = "Records that a service is alive."
+    public static let timeout = Duration.seconds(10)
+}
+
+/// What a host has and has promised.
+public enum ReportHost: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var report: HostReport
+
+        public init(report: HostReport) { self.report = report }
+    }
+    public typealias Result = RPCConfirmation
+    public static let name = "conductor.report_host"
+    public static let kind = RPCKind.cast
+    public static let summary = "Stores a host's resource report."
+    public static let timeout = Duration.seconds(20)
+}
+
+/// What an agent sees of one instance: observations, and the progress of the operation under way.
+public enum ReportInstance: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+        public var instance: InstanceID
+        /// The pair the report belongs to; a late one loses.
+        public var fence: Fence
+        /// Set when the guest changed by itself or its operation ended; `nil` leaves what is recorded.
+        public var vmState: VMState?
+        public var powerState: PowerState
+        /// The step's task state while an operation runs; ignored unless an operation of this fence is under way.
+        public var taskState: TaskState?
+        public var interfaces: [NetworkInterface]?
+        public var sequence: Int64
+        public var observedAt: Timestamp
+
+        public init(
+            host: HostName, instance: InstanceID, fence: Fence, vmState: VMState?, powerState: PowerState,
+            taskState: TaskState?, interfaces: [NetworkInterface]?, sequence: Int64, observedAt: Timestamp
+        ) {
+            (self.host, self.instance, self.fence) = (host, instance, fence)
+            (self.vmState, self.powerState, self.taskState) = (vmState, powerState, taskState)
+            (self.interfaces, self.sequence, self.observedAt) = (interfaces, sequence, observedAt)
+        }
+    }
+    public typealias Result = RPCConfirmation
+    public static let name = "conductor.report_instance"
+    public static let kind = RPCKind.cast
+    public static let summary = "Stores what a host sees of an instance."
+    public static let timeout = Duration.seconds(20)
+}
+
+/// An operation on a host has ended, with the instance as it is now.
+public enum ReportOperation: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var header: CommandHeader
+        public var host: HostName
+        /// `nil` when the operation succeeded.
+        public var failure: Failure?
+        public var powerState: PowerState
+        public var interfaces: [NetworkInterface]?
+        /// When the guest was first seen running, for a build.
+        public var launchedAt: Timestamp?
+        /// The steps in the order run, each with its length, for the action's events.
+        public var steps: [StepTiming]
+        public var endedAt: Timestamp
+
+        public init(
+            header: CommandHeader, host: HostName, failure: Failure?, powerState: PowerState,
+            interfaces: [NetworkInterface]?, launchedAt: Timestamp?, steps: [StepTiming], endedAt: Timestamp
+        ) {
+            (self.header, self.host, self.failure) = (header, host, failure)
+            (self.powerState, self.interfaces, self.launchedAt) = (powerState, interfaces, launchedAt)
+            (self.steps, self.endedAt) = (steps, endedAt)
+        }
+    }
+    public struct StepTiming: Sendable, Hashable, Codable {
+        public var name: String
+        public var milliseconds: Double
+
+        public init(name: String, milliseconds: Double) { (self.name, self.milliseconds) = (name, milliseconds) }
+    }
+    public typealias Result = RPCConfirmation
+    public static let name = "conductor.report_operation"
+    public static let kind = RPCKind.cast
+    public static let summary = "Reports the outcome of a command to the task that sent it."
+    public static let timeout = Duration.seconds(20)
+}
+
+/// The instances that the database places on the calling host: what an agent compares itself with when it starts.
+public enum ListHostInstances: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+
+        public init(host: HostName) { self.host = host }
+    }
+    public struct Result: Sendable, Hashable, Codable {
+        public var instances: [Instance]
+
+        public init(instances: [Instance]) { self.instances = instances }
+    }
+    public static let name = "conductor.list_host_instances"
+    public static let kind = RPCKind.call
+    public static let summary = "Lists the instances that the database places on the calling host."
+}
+
+/// Permission to read one image's bytes for some minutes.
+public enum GetImageTicket: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+        /// An instance on the host that boots from the image.
+        public var instance: InstanceID
+        public var image: ImageID
+
+        public init(host: HostName, instance: InstanceID, image: ImageID) {
+            (self.host, self.instance, self.image) = (host, instance, image)
+        }
+    }
+    public struct Result: Sendable, Hashable, Codable {
+        /// Absolute; GET it with the header `X-Apus-Ticket: <ticket>`.
+        public var url: String
+        public var ticket: String
+        public var expiresAt: Timestamp
+
+        public init(url: String, ticket: String, expiresAt: Timestamp) {
+            (self.url, self.ticket, self.expiresAt) = (url, ticket, expiresAt)
+        }
+    }
+    public static let name = "conductor.get_image_ticket"
+    public static let kind = RPCKind.call
+    public static let summary = "Issues a short-lived permission to download an image."
+}
+
+/// Tasks have been inserted; look at once instead of at the next poll.
+public enum WakeConductor: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public init() {}
+    }
+    public typealias Result = RPCConfirmation
+    public static let name = "conductor.wake"
+    public static let kind = RPCKind.call
+    public static let summary = "Tells a conductor that tasks were inserted."
+    public static let timeout = Duration.seconds(5)
+}
+
+/// The end of an instance's console, fetched from its host.
+public enum FetchConsoleOutput: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var instance: InstanceID
+        public var lines: Int?
+
+        public init(instance: InstanceID, lines: Int?) { (self.instance, self.lines) = (instance, lines) }
+    }
+    public typealias Result = GetConsoleOutput.Result
+    public static let name = "conductor.fetch_console_output"
+    public static let kind = RPCKind.call
+    public static let summary = "Returns the end of an instance's console from the host it is on."
+    public static let timeout = Duration.seconds(25)
+}
+
+/// The administrator has enrolled, revoked or rotated a host; forget what is cached about it.
+public enum ForgetHost: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+
+        public init(host: HostName) { self.host = host }
+    }
+    public typealias Result = RPCConfirmation
+    public static let name = "conductor.forget_host"
+    public static let kind = RPCKind.call
+    public static let summary = "Drops cached credentials and connections of a host."
+    public static let timeout = Duration.seconds(5)
+}
