@@ -1,6 +1,160 @@
 #ifndef APUS_CSYSTEM_H
 #define APUS_CSYSTEM_H
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+// Everything here is what Swift's own C library module hides: variadic functions, GNU extensions, macros. _GNU_SOURCE stays
+// undefined, because that module is built without it and clang merges both modules' structs: hence the direct system calls.
+
+// epoll: the constants are an enum whose last member does not fit in int, so they are named again as uint32_t.
+static const uint32_t apus_EPOLLIN = 0x001;
+static const uint32_t apus_EPOLLOUT = 0x004;
+static const uint32_t apus_EPOLLERR = 0x008;
+static const uint32_t apus_EPOLLHUP = 0x010;
+static const uint32_t apus_EPOLLRDHUP = 0x2000;
+static const uint32_t apus_EPOLLONESHOT = 1u << 30;
+static const uint32_t apus_EPOLLET = 1u << 31;
+
+static inline int apus_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+static inline int apus_epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data = {.u64 = data}};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static inline int apus_epoll_modify(int epoll, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data = {.u64 = data}};
+    return epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event);
+}
+
+static inline int apus_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, 0); }
+
+// A non-blocking, close-on-exec event counter.
+static inline int apus_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+// The accepted socket is non-blocking and closed on exec.
+static inline int apus_accept(int fd) {
+    return (int)syscall(SYS_accept4, fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+static inline int apus_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, O_CLOEXEC); }
+
+// At most 15 bytes of the name are kept.
+static inline int apus_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+static inline int apus_become_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+
+static inline int apus_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
+
+static inline int apus_set_dumpable(int dumpable) { return prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0); }
+
+static inline pid_t apus_gettid(void) { return (pid_t)syscall(SYS_gettid); }
+
+// The descriptor is close-on-exec and becomes readable when the process ends.
+static inline int apus_pidfd_open(pid_t pid) {
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+static inline int apus_pidfd_send_signal(int pidfd, int signal) {
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, 0, 0);
+}
+
+// rlim64 of the system call is two 64-bit numbers on every architecture.
+static const int apus_RLIMIT_AS = RLIMIT_AS;
+static const int apus_RLIMIT_CPU = RLIMIT_CPU;
+static const int apus_RLIMIT_NOFILE = RLIMIT_NOFILE;
+static const int apus_RLIMIT_CORE = RLIMIT_CORE;
+
+// Sets soft and hard limit of a process (0 = this one).
+static inline int apus_prlimit_set(pid_t pid, int resource, uint64_t soft, uint64_t hard) {
+    uint64_t limit[2] = {soft, hard};
+    return (int)syscall(SYS_prlimit64, pid, resource, limit, 0);
+}
+
+static inline int apus_prlimit_get(pid_t pid, int resource, uint64_t *soft, uint64_t *hard) {
+    uint64_t limit[2] = {0, 0};
+    int result = (int)syscall(SYS_prlimit64, pid, resource, 0, limit);
+    *soft = limit[0];
+    *hard = limit[1];
+    return result;
+}
+
+// Fills the whole buffer from the kernel's generator; 0, or -1 with errno.
+static inline int apus_getrandom(void *buffer, size_t count) {
+    unsigned char *next = (unsigned char *)buffer;
+    while (count > 0) {
+        ssize_t got = getrandom(next, count, 0);
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            return -1;
+        }
+        next += got;
+        count -= (size_t)got;
+    }
+    return 0;
+}
+
+static inline int apus_exited(int status) { return WIFEXITED(status); }
+static inline int apus_exit_code(int status) { return WEXITSTATUS(status); }
+static inline int apus_signaled(int status) { return WIFSIGNALED(status); }
+static inline int apus_term_signal(int status) { return WTERMSIG(status); }
+
+extern char **environ;
+static inline char *const *apus_environ(void) { return environ; }
+
+static inline int apus_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
+    return posix_spawn_file_actions_addchdir_np(actions, path);
+}
+
+// Ask for an exclusive lock on the whole file without waiting: 0, or -1 with errno EWOULDBLOCK when another has it.
+static inline int apus_lock_file(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
+
+static inline int apus_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
+
+static inline int apus_set_nonblocking(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static inline int apus_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC); }
+
+// Reserves blocks for a file without changing what is in it; extends its size.
+static inline int apus_allocate(int fd, int64_t length) { return (int)syscall(SYS_fallocate, fd, 0, (int64_t)0, length); }
+
+// The terminal's width in columns, 0 when the descriptor is no terminal.
+static inline int apus_terminal_columns(int fd) {
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
 
 #endif
