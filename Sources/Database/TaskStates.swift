@@ -1,4 +1,5 @@
 public import Model
+public import RPC
 
 /// The kinds of durable tasks that the API inserts and the conductor carries through.
 public enum TaskKind {
@@ -61,16 +62,11 @@ public struct DeleteTaskState: Sendable, Hashable, Codable {
 
 /// State of a `power` task.
 public struct PowerTaskState: Sendable, Hashable, Codable {
-    public enum Change: String, Sendable, Hashable, Codable {
-        case start, stop
-        case softReboot = "soft_reboot"
-        case hardReboot = "hard_reboot"
-    }
     public var instance: InstanceID
-    public var change: Change
+    public var change: ChangePower.Change
     public var dispatchedEpoch: Int64?
 
-    public init(instance: InstanceID, change: Change) {
+    public init(instance: InstanceID, change: ChangePower.Change) {
         (self.instance, self.change) = (instance, change)
         dispatchedEpoch = nil
     }
