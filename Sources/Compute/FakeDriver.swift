@@ -1,0 +1,335 @@
+public import Model
+internal import Synchronization
+
+/// A complete hypervisor driver in memory, for tests of everything above the driver.
+///
+/// It behaves as the contract says (idempotent, refuses guests of others, tells events); failures can be scripted per
+/// call and count, and calls can be held until a test lets them go.
+public final class FakeDriver: VirtDriver {
+    public typealias Hook = @Sendable (DriverCall, DriverCallPhase, InstanceID?) async throws -> Void
+
+    public let host: FakeHost
+    public let events: AsyncStream<GuestEvent>
+    private let hostCapacity: HostCapacity
+    private let eventSink: AsyncStream<GuestEvent>.Continuation
+    private let script = Mutex(FakeScript())
+    private let hook: Hook?
+    private let imageFetch = FakeTurn()
+
+    /// A driver of `host`. `hook` is called before and after every effect; what it throws the call throws.
+    public init(host: FakeHost = FakeHost(), capacity: HostCapacity = .fake, hook: Hook? = nil) {
+        self.host = host
+        self.hook = hook
+        hostCapacity = capacity
+        (events, eventSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4_096))
+    }
+
+    // MARK: The test's side
+
+    /// Makes `call` throw `failure`, on the calls numbered `calls` (from 1); every call when left out. With
+    /// `afterEffect` the work is done first, as when an answer is lost.
+    public func fail(
+        _ call: DriverCall, _ failure: Failure, calls: ClosedRange<Int> = 1...Int.max, afterEffect: Bool = false
+    ) {
+        script.withLock {
+            $0.rules[call, default: []].append(.init(failure: failure, calls: calls, isAfterEffect: afterEffect))
+        }
+    }
+
+    /// Forgets all scripted failures.
+    public func heal() { script.withLock { $0.rules = [:] } }
+
+    /// How often `call` was made.
+    public func count(_ call: DriverCall) -> Int { script.withLock { $0.counts[call, default: 0] } }
+
+    /// Makes `call` hang, until `release(_:)` or the caller's cancellation.
+    public func hold(_ call: DriverCall) { script.withLock { _ = $0.held.insert(call) } }
+
+    /// Lets held calls go on.
+    public func release(_ call: DriverCall) {
+        let waiters = script.withLock { script in
+            script.held.remove(call)
+            return script.waiters.removeValue(forKey: call) ?? [:]
+        }
+        for waiter in waiters.values { waiter.resume() }
+    }
+
+    /// Waits until a caller hangs in a held `call`.
+    public func reached(_ call: DriverCall) async {
+        await withCheckedContinuation { continuation in
+            let isThere = script.withLock { script in
+                if script.waiters[call]?.isEmpty == false { return true }
+                script.arrivals[call, default: []].append(continuation)
+                return false
+            }
+            if isThere { continuation.resume() }
+        }
+    }
+
+    /// Puts a guest into another power state as if by itself, and tells it.
+    public func guestChanged(_ id: InstanceID, to powerState: PowerState) {
+        host.change { $0.domains[id]?.powerState = powerState }
+        eventSink.yield(.changed(id))
+    }
+
+    /// Removes a guest's domain as somebody at the host could, and tells it.
+    public func guestVanished(_ id: InstanceID) {
+        host.change { _ = $0.domains.removeValue(forKey: id) }
+        eventSink.yield(.changed(id))
+    }
+
+    public func send(_ event: GuestEvent) { eventSink.yield(event) }
+
+    // MARK: VirtDriver
+
+    public func start() async throws {
+        try await perform(.start, nil) { _ in }
+        eventSink.yield(.resynchronise)
+    }
+
+    public func stop() async { eventSink.finish() }
+
+    public func capacity() async throws -> HostCapacity {
+        try await perform(.capacity, nil) { _ in }
+        return hostCapacity
+    }
+
+    public func guests() async throws -> [GuestObservation] {
+        try await perform(.guests, nil) { state in
+            state.domains.map { id, domain in
+                GuestObservation(id: id, name: domain.name, powerState: domain.powerState, isOurs: domain.isOurs)
+            }
+        }
+    }
+
+    public func observe(_ id: InstanceID) async throws -> GuestObservation? {
+        try await perform(.observe, id) { state in
+            state.domains[id].map { domain in
+                GuestObservation(id: id, name: domain.name, powerState: domain.powerState, isOurs: domain.isOurs)
+            }
+        }
+    }
+
+    public func prepareImage(
+        _ image: ImageReference, for flavor: Flavor, source: @escaping ImageSource
+    ) async throws {
+        if flavor.rootGiB > 0, image.virtualSizeBytes > Int64(flavor.rootGiB) << 30 {
+            throw Failure(
+                .imageUnacceptable,
+                "image \(image.id) needs \(image.virtualSizeBytes) bytes, the flavor's disk has \(flavor.rootGiB) GiB")
+        }
+        try await imageFetch.take()
+        defer { imageFetch.give() }
+        guard !host.state.images.contains(image.sha512) else { return }
+        let received = Atomic<Int>(0)
+        try await source { received.wrappingAdd($0.count, ordering: .relaxed) }
+        guard received.load(ordering: .relaxed) == Int(image.sizeBytes) else {
+            throw Failure(.imageUnacceptable, "image \(image.id) is not what it claims to be")
+        }
+        try await perform(.prepareImage, nil) { _ = $0.images.insert(image.sha512) }
+    }
+
+    public func plugNetwork(_ instance: Instance) async throws -> [NetworkInterface] {
+        try await perform(.plugNetwork, instance.id) { state in
+            if let known = state.networks[instance.id] { return known }
+            guard instance.networks == .auto else { return [] }
+            state.lastAddress = (state.lastAddress + 1) % 240
+            let number = 16 + state.lastAddress
+            let interface = NetworkInterface(
+                network: "fake", macAddress: "52:54:00:00:00:\(String(number, radix: 16))",
+                ipv4Address: "203.0.113.\(number)")
+            state.networks[instance.id] = [interface]
+            return [interface]
+        }
+    }
+
+    public func unplugNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws {
+        try await perform(.unplugNetwork, id) { _ = $0.networks.removeValue(forKey: id) }
+    }
+
+    public func createDisks(_ guest: GuestSpecification) async throws {
+        try await perform(.createDisks, guest.instance.id) { state in
+            guard state.images.contains(guest.image.sha512) else {
+                throw Failure(.storage, "image \(guest.image.id) is not in the cache")
+            }
+            state.disks.insert(guest.instance.id)
+        }
+    }
+
+    public func removeDisks(_ id: InstanceID) async throws {
+        try await perform(.removeDisks, id) { state in
+            if let domain = state.domains[id], domain.powerState == .running {
+                throw Failure(.storage, "the disks of \(domain.name) are in use")
+            }
+            state.disks.remove(id)
+            state.configDrives.removeValue(forKey: id)
+            state.consoles.removeValue(forKey: id)
+        }
+    }
+
+    public func writeConfigDrive(_ guest: GuestSpecification, adminPassword: String?) async throws {
+        try await perform(.writeConfigDrive, guest.instance.id) { state in
+            guard state.disks.contains(guest.instance.id) else {
+                throw Failure(.storage, "instance \(guest.instance.id) has no folder")
+            }
+            state.configDrives.updateValue(adminPassword, forKey: guest.instance.id)
+        }
+    }
+
+    public func define(_ guest: GuestSpecification) async throws {
+        let id = guest.instance.id
+        try await perform(.define, id) { state in
+            if let known = state.domains[id] {
+                guard known.isOurs else { throw Failure(.conflict, "domain \(known.name) is not ours") }
+                return
+            }
+            state.domains[id] = .init(name: guest.instance.domainName, powerState: .shutdown, isOurs: true)
+        }
+    }
+
+    public func powerOn(_ id: InstanceID) async throws {
+        try await onDomain(.powerOn, id) { state, domain in
+            guard domain.powerState != .running else { return }
+            domain.powerState = .running
+            domain.starts += 1
+            state.consoles[id, default: []] += Array("boot \(domain.starts)\n".utf8)
+        }
+    }
+
+    public func powerOff(_ id: InstanceID, grace: Duration) async throws {
+        try await perform(.powerOff, id) { state in
+            guard var domain = state.domains[id] else { return }
+            guard domain.isOurs else { throw Failure(.conflict, "domain \(domain.name) is not ours") }
+            domain.powerState = .shutdown
+            state.domains[id] = domain
+        }
+        eventSink.yield(.changed(id))
+    }
+
+    public func softReboot(_ id: InstanceID, grace: Duration) async throws -> Bool {
+        try await onDomain(.softReboot, id) { state, domain in
+            guard domain.powerState == .running else { return false }
+            domain.starts += 1
+            state.consoles[id, default: []] += Array("boot \(domain.starts)\n".utf8)
+            return true
+        }
+    }
+
+    public func undefine(_ id: InstanceID) async throws {
+        try await perform(.undefine, id) { state in
+            guard let domain = state.domains[id] else { return }
+            guard domain.isOurs else { throw Failure(.conflict, "domain \(domain.name) is not ours") }
+            guard domain.powerState != .running else { throw Failure(.hypervisor, "domain \(domain.name) is running") }
+            state.domains.removeValue(forKey: id)
+        }
+    }
+
+    public func consoleLog(_ id: InstanceID, limit: Int) async throws -> [UInt8] {
+        try await perform(.consoleLog, id) { Array($0.consoles[id, default: []].suffix(limit)) }
+    }
+
+    // MARK: Machinery
+
+    private func onDomain<T: Sendable>(
+        _ call: DriverCall, _ id: InstanceID, _ effect: (inout FakeHost.State, inout FakeHost.Domain) throws -> T
+    ) async throws -> T {
+        let result = try await perform(call, id) { state in
+            guard var domain = state.domains[id] else { throw Failure(.notFound, "instance \(id) has no domain here") }
+            guard domain.isOurs else { throw Failure(.conflict, "domain \(domain.name) is not ours") }
+            let result = try effect(&state, &domain)
+            state.domains[id] = domain
+            return result
+        }
+        eventSink.yield(.changed(id))
+        return result
+    }
+
+    private func perform<T: Sendable>(
+        _ call: DriverCall, _ id: InstanceID?, _ effect: (inout FakeHost.State) throws -> T
+    ) async throws -> T {
+        let rule = script.withLock { $0.begin(call) }
+        try await waitIfHeld(call)
+        try Task.checkCancellation()
+        try await hook?(call, .before, id)
+        if let rule, !rule.isAfterEffect { throw rule.failure }
+        let result = host.change { state in Result { try effect(&state) } }
+        let value = try result.get()
+        try await hook?(call, .after, id)
+        if let rule { throw rule.failure }
+        return value
+    }
+
+    private func waitIfHeld(_ call: DriverCall) async throws {
+        let ticket = script.withLock { script -> Int? in
+            guard script.held.contains(call) else { return nil }
+            script.nextWaiter += 1
+            return script.nextWaiter
+        }
+        guard let ticket else { return }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let arrivals = script.withLock { script -> [CheckedContinuation<Void, Never>]? in
+                    guard script.held.contains(call), !Task.isCancelled else { return nil }
+                    script.waiters[call, default: [:]][ticket] = continuation
+                    return script.arrivals.removeValue(forKey: call) ?? []
+                }
+                guard let arrivals else { return continuation.resume() }
+                for arrival in arrivals { arrival.resume() }
+            }
+        } onCancel: {
+            script.withLock { $0.waiters[call]?.removeValue(forKey: ticket) }?.resume()
+        }
+        try Task.checkCancellation()
+    }
+}
+
+/// Lets one caller in at a time, in the order they came.
+private final class FakeTurn: Sendable {
+    private struct State {
+        var isTaken = false
+        var next = 0
+        var queue: [(Int, CheckedContinuation<Bool, Never>)] = []
+    }
+
+    private let state = Mutex(State())
+
+    /// Returns when it is the caller's turn; throws when the caller was cancelled before.
+    func take() async throws {
+        let ticket = state.withLock { state in
+            state.next += 1
+            return state.next
+        }
+        let isOurs = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let answer = state.withLock { state -> Bool? in
+                    if Task.isCancelled { return false }
+                    if !state.isTaken {
+                        state.isTaken = true
+                        return true
+                    }
+                    state.queue.append((ticket, continuation))
+                    return nil
+                }
+                if let answer { continuation.resume(returning: answer) }
+            }
+        } onCancel: {
+            let waiting = state.withLock { state -> CheckedContinuation<Bool, Never>? in
+                guard let index = state.queue.firstIndex(where: { $0.0 == ticket }) else { return nil }
+                return state.queue.remove(at: index).1
+            }
+            waiting?.resume(returning: false)
+        }
+        if !isOurs { throw CancellationError() }
+    }
+
+    func give() {
+        let next = state.withLock { state -> CheckedContinuation<Bool, Never>? in
+            guard !state.queue.isEmpty else {
+                state.isTaken = false
+                return nil
+            }
+            return state.queue.removeFirst().1
+        }
+        next?.resume(returning: true)
+    }
+}

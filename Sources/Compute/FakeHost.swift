@@ -1,0 +1,62 @@
+public import Model
+internal import Synchronization
+
+/// A hypervisor in memory: what stays when an agent's `FakeDriver` goes away. Several drivers may share one, as
+/// libvirtd outlives its clients.
+public final class FakeHost: Sendable {
+    /// A domain as the fake hypervisor has it.
+    public struct Domain: Sendable, Hashable {
+        public var name: String
+        public var powerState: PowerState
+        public var isOurs: Bool
+        /// How often it was powered on.
+        public var starts = 0
+
+        public init(name: String, powerState: PowerState, isOurs: Bool) {
+            (self.name, self.powerState, self.isOurs) = (name, powerState, isOurs)
+        }
+    }
+
+    /// Everything that an instance can leave on a host.
+    public struct State: Sendable, Hashable {
+        public var domains: [InstanceID: Domain] = [:]
+        public var disks: Set<InstanceID> = []
+        /// The password that stands in each config drive.
+        public var configDrives: [InstanceID: String?] = [:]
+        public var networks: [InstanceID: [NetworkInterface]] = [:]
+        /// Digests of the cached images.
+        public var images: Set<String> = []
+        public var consoles: [InstanceID: [UInt8]] = [:]
+        var lastAddress = 0
+
+        public init() {}
+
+        /// The instances that hold anything here, each with what it holds.
+        public var holdings: [InstanceID: [String]] {
+            var found: [InstanceID: [String]] = [:]
+            for id in domains.keys { found[id, default: []].append("domain") }
+            for id in disks { found[id, default: []].append("disks") }
+            for id in configDrives.keys { found[id, default: []].append("config drive") }
+            for id in networks.keys { found[id, default: []].append("network") }
+            return found
+        }
+    }
+
+    private let content: Mutex<State>
+
+    public init(_ state: State = State()) { content = Mutex(state) }
+
+    public var state: State { content.withLock { $0 } }
+
+    /// Changes what the hypervisor holds, as somebody at the host could.
+    public func change<T: Sendable>(_ body: (inout sending State) -> sending T) -> T { content.withLock(body) }
+}
+
+extension HostCapacity {
+    /// A host of 8 processors, 16 GiB memory and 100 GiB disk.
+    public static let fake = HostCapacity(
+        hypervisorHostname: "fake-host", hypervisorType: "FAKE", hypervisorVersion: 1_002_003,
+        total: Resources(vcpus: 8, memoryMiB: 16_384, diskGiB: 100), diskAvailableLeastGiB: 90, cpuModel: "fake",
+        cpuVendor: "none", architecture: "x86_64", cpuTopology: CPUTopology(cores: 8), cpuFeatures: ["sse2"],
+        uptimeSeconds: 1_000)
+}
