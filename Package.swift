@@ -128,7 +128,7 @@ let package = Package(
         tests("LibvirtTests", ["Libvirt", "XML"]),
         tests("SchedulingTests", ["Scheduling", "Model"]),
         tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
-        tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration"]),
+        tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration", "Telemetry"]),
         tests("ComputeTests", ["Compute", "RPC", "HTTP", "SQLite", "Tasks", "Model", "Configuration"]),
         tests("LibvirtDriverTests", ["LibvirtDriver", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model"]),
