@@ -136,6 +136,13 @@ static inline int apus_spawn_chdir(posix_spawn_file_actions_t *actions, const ch
     return posix_spawn_file_actions_addchdir_np(actions, path);
 }
 
+static inline int apus_spawn_close_from(posix_spawn_file_actions_t *actions, int lowest) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, lowest);
+}
+
+// A file without a name, in memory, close-on-exec.
+static inline int apus_memory_file(const char *name) { return (int)syscall(SYS_memfd_create, name, 1u); }
+
 // Ask for an exclusive lock on the whole file without waiting: 0, or -1 with errno EWOULDBLOCK when another has it.
 static inline int apus_lock_file(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
 
