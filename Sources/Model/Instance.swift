@@ -25,6 +25,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public var keyName: String?
     public var publicKey: String?
     public var metadata: [String: String]
+    /// The labels that clients filter lists by (from 2.26); at most 50.
+    public var tags: Set<String>
     public var userData: String?
     public var isConfigDriveRequested: Bool
     public var availabilityZone: String?
@@ -53,7 +55,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public init(
         id: InstanceID, number: Int64 = 0, projectID: ProjectID, userID: UserID, name: String, hostname: String,
         flavor: Flavor, imageID: ImageID, keyName: String? = nil, publicKey: String? = nil,
-        metadata: [String: String] = [:], userData: String? = nil, isConfigDriveRequested: Bool = false,
+        metadata: [String: String] = [:], tags: Set<String> = [], userData: String? = nil,
+        isConfigDriveRequested: Bool = false,
         availabilityZone: String? = nil, networks: NetworkRequest = .auto, schedulerHints: [String: [String]] = [:],
         reservationID: String, launchIndex: Int = 0, createdAt: Timestamp
     ) {
@@ -68,6 +71,7 @@ public struct Instance: Sendable, Hashable, Codable {
         self.keyName = keyName
         self.publicKey = publicKey
         self.metadata = metadata
+        self.tags = tags
         self.userData = userData
         self.isConfigDriveRequested = isConfigDriveRequested
         self.availabilityZone = availabilityZone
