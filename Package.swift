@@ -123,7 +123,7 @@ let package = Package(
         tests("ProcessesTests", ["Processes"]),
         tests("HTTPTests", ["HTTP", "Crypto", "Model"]),
         tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"]),
-        tests("SQLiteTests", ["SQLite", "Model"]),
+        tests("SQLiteTests", ["SQLite", "Model", "Telemetry"]),
         tests("TasksTests", ["Tasks", "Model"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
         tests("SchedulingTests", ["Scheduling", "Model"]),
