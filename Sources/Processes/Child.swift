@@ -5,8 +5,6 @@ internal import Glibc
 struct Child {
     private enum Ending { case timeout, cancellation }
 
-    private static let grace = Duration.seconds(2)
-
     private let command: Command
     private let pid: pid_t
     private let handle: Descriptor
@@ -73,10 +71,10 @@ struct Child {
             if ending == nil, polled[1].revents != 0 || clock.now >= next {
                 ending = polled[1].revents != 0 ? .cancellation : .timeout
                 kill(-pid, SIGTERM)
-                next = clock.now + Self.grace
+                next = clock.now + command.grace
             } else if ending != nil, clock.now >= next {
                 kill(-pid, SIGKILL)
-                next = clock.now + Self.grace
+                next = clock.now + command.grace
             }
         }
         // While the dead leader is not reaped its number stays taken, so this cannot reach a stranger's group.

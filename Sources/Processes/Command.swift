@@ -28,8 +28,10 @@ public struct Command: Sendable {
     /// `nil`: the child reads the end of its input at once.
     public var input: [UInt8]?
     public var limits: Limits
-    /// From the child's start; then its process group gets TERM, and KILL 2 s later.
+    /// From the child's start; then its process group gets TERM, and KILL when `grace` is over.
     public var timeout: Duration
+    /// Between TERM and KILL, at a timeout or cancellation.
+    public var grace = Duration.seconds(2)
     /// Bytes kept of each of the two outputs; what comes after is read and dropped.
     public var outputLimit: Int
 

@@ -8,7 +8,7 @@ private let executor = BlockingExecutor(name: "processes", threads: 32)
 /// Runs a child to its end. At most 32 run at once, further ones wait for their turn.
 ///
 /// An exit code other than 0 is a result, not an error. Timeout and cancellation end the child's whole process group (TERM,
-/// 2 s later KILL) before the error is thrown, so nothing of it runs on. Of this process's descriptors the child gets none.
+/// after `grace` KILL) before the error is thrown, so nothing of it runs on. Of this process's descriptors the child gets none.
 public func run(_ command: Command) async throws(ProcessError) -> CommandResult {
     let stop: Descriptor
     do throws(SystemError) {

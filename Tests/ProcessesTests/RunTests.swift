@@ -75,7 +75,8 @@ struct RunTests {
 
     @Test("A child that ignores TERM is killed")
     func stubborn() async throws {
-        let command = shell("trap '' TERM; while :; do sleep 0.05; done", timeout: .milliseconds(100))
+        var command = shell("trap '' TERM; while :; do sleep 0.05; done", timeout: .milliseconds(100))
+        command.grace = .milliseconds(100)
         await #expect(throws: ProcessError.self) { try await run(command) }
     }
 
