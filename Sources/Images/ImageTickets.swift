@@ -26,6 +26,9 @@ public enum ImageTicketError: Error, Sendable, Hashable {
 /// A ticket is `apus1.<payload>.<mac>`: base64url of the four facts, and HMAC-SHA256 over it. Nothing is stored; whoever
 /// shares the secret can check.
 public struct ImageTicketAuthority: Sendable {
+    /// The setting under which the control processes share the secret.
+    public static let settingName = "image.ticket_secret"
+
     private static let prefix = "apus1"
     private static let maximumLength = 1_024
 
