@@ -1,0 +1,61 @@
+public import Model
+
+/// Where tasks are kept. Every change is durable when the call returns, and atomic.
+public protocol TaskStorage: Sendable {
+    /// Adds a task; throws `TaskError.duplicate` when its id is taken.
+    func insert(_ row: TaskRow) async throws
+
+    /// Takes up to `limit` tasks whose `runnableAt` has come, longest due first, for `owner` until `until`.
+    ///
+    /// A task that another owner had, and lost, comes with its epoch raised by one. `wakeAt` stays as it was. Pending
+    /// and waiting tasks become running.
+    func lease(
+        kinds: Set<String>, owner: String, until: Timestamp, now: Timestamp, limit: Int
+    ) async throws -> [TaskRow]
+
+    /// The same for one task; `nil` when it is not runnable now.
+    func lease(id: TaskID, owner: String, until: Timestamp, now: Timestamp) async throws -> TaskRow?
+
+    /// Stores a task that `row.owner` has; throws `TaskError.leaseLost` unless owner and epoch still match.
+    ///
+    /// A row without `leaseUntil` is given up: it has no owner afterwards. The stored cancellation flag stays set, and the
+    /// stored count of signals is kept; a waiting row that has received either since it was taken is runnable at once.
+    func save(_ row: TaskRow) async throws
+
+    /// Prolongs leases and gives the ids that `owner` still has.
+    func renew(ids: [TaskID], owner: String, until: Timestamp) async throws -> Set<TaskID>
+
+    /// Ends every lease of `owner`: what an earlier process of the same name left is then taken over at once.
+    func expireLeases(owner: String, now: Timestamp) async throws
+
+    func find(_ id: TaskID) async throws -> TaskRow?
+
+    /// Tasks, newest first; of one instance if it is given.
+    func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow]
+
+    /// Makes a waiting task runnable at once; remembered when the task is running. Nothing happens to a finished one.
+    /// Throws `TaskError.notFound`.
+    func signal(_ id: TaskID, now: Timestamp) async throws
+
+    /// Asks for cancellation; a pending or waiting task becomes runnable at once. Nothing happens to a finished one.
+    /// Throws `TaskError.notFound`.
+    func requestCancel(_ id: TaskID, now: Timestamp) async throws
+
+    /// Those of `ids` whose cancellation was asked for.
+    func cancelRequested(among ids: [TaskID]) async throws -> Set<TaskID>
+
+    /// When the next task of these kinds becomes runnable, past or future.
+    func nextWake(kinds: Set<String>) async throws -> Timestamp?
+
+    /// Removes tasks that finished before; gives their number.
+    func trim(finishedBefore: Timestamp) async throws -> Int
+}
+
+extension TaskRow {
+    /// Marks the row as taken; the caller has checked that it is runnable.
+    mutating func take(owner: String, until: Timestamp, now: Timestamp) {
+        if self.owner != nil { epoch += 1 }
+        if status == .pending || status == .waiting { status = .running }
+        (self.owner, leaseUntil, updatedAt) = (owner, until, now)
+    }
+}
