@@ -1,0 +1,126 @@
+internal import FoundationEssentials
+public import HTTP
+public import Model
+internal import Synchronization
+internal import Telemetry
+
+/// Where a peer listens and what to show to it.
+public struct PeerAddress: Sendable, Hashable {
+    /// `http://ADDRESS:PORT` or `https://…`, without a path.
+    public let url: String
+    public let credential: PeerCredential
+
+    public init(url: String, credential: PeerCredential) { (self.url, self.credential) = (url, credential) }
+}
+
+/// Calls methods of one service, of which several processes may run.
+public final class RPCClient: Sendable {
+    private let http: HTTPClient
+    private let peers: [PeerAddress]
+    private let isPlaintextAllowed: Bool
+    /// Which peer answered last, and the next request's id.
+    private let state = Mutex((preferred: 0, id: 0))
+    private let calls: Counter
+
+    /// - Parameters:
+    ///   - peers: tried in order when one cannot be reached; the one that answered last comes first.
+    ///   - isPlaintextAllowed: whether credentials may travel beyond this machine without TLS.
+    public init(http: HTTPClient, peers: [PeerAddress], isPlaintextAllowed: Bool = false) {
+        (self.http, self.peers, self.isPlaintextAllowed) = (http, peers, isPlaintextAllowed)
+        calls = Metrics.shared.counter("rpc_client_calls_total", help: "Calls made, by method and result.")
+    }
+
+    /// Calls `method` and waits for its answer.
+    ///
+    /// - Parameters:
+    ///   - idempotencyKey: the same for every repetition of the same request.
+    ///   - timeout: the whole call's; the method's own where it is `nil`.
+    /// - Throws: what the receiver threw; `.unreachable` (retriable) when no peer could be connected to; `.timeout`, and
+    ///   `.unreachable` after the request was sent, leave open whether it was executed.
+    public func call<M: RPCMethod>(
+        _ method: M.Type, _ params: M.Params, idempotencyKey: String? = nil, timeout: Duration? = nil
+    ) async throws(Failure) -> M.Result {
+        let bytes: [UInt8]
+        do {
+            bytes = Array(try JSONEncoder().encode(params))
+        } catch {
+            throw Failure(.internalError, "the parameters of \(M.name) cannot be written as JSON")
+        }
+        do {
+            let result = try await send(M.name, M.version, bytes, idempotencyKey, timeout ?? M.timeout)
+            calls.increment(labels: [("method", M.name), ("result", "ok")])
+            do {
+                return try JSONDecoder().decode(M.Result.self, from: Data(result))
+            } catch {
+                throw Failure(.internalError, "the answer to \(M.name) is not of its form")
+            }
+        } catch let failure as Failure {
+            calls.increment(labels: [("method", M.name), ("result", failure.kind.rawValue)])
+            throw failure
+        } catch {
+            throw Failure(.internalError, "\(M.name) failed unexpectedly")
+        }
+    }
+
+    private func send(
+        _ method: String, _ version: RPCVersion, _ params: [UInt8], _ key: String?, _ timeout: Duration
+    ) async throws -> [UInt8] {
+        let (first, id) = state.withLock { state in
+            state.id += 1
+            return (state.preferred, state.id)
+        }
+        var writer = JSONWriter(capacity: params.count + 128)
+        writer.object { writer in
+            writer.member("jsonrpc", "2.0")
+            writer.member("id", id)
+            writer.member("method", method)
+            writer.member("version", version.description)
+            writer.key("params")
+            writer.raw(params)
+        }
+        let body = writer.finish()
+        var last = Failure(.unreachable, "no peer serves \(method)", isRetriable: true)
+        for offset in peers.indices {
+            let position = (first + offset) % peers.count
+            let peer = peers[position]
+            try requireConfidentiality(of: peer.url, isPlaintextAllowed: isPlaintextAllowed)
+            var headers: HTTPFields = [
+                "Content-Type": "application/json", "X-Apus-Peer": peer.credential.peer,
+                "Authorization": "Bearer \(peer.credential.secret)",
+            ]
+            if let request = RequestScope.current { headers["X-OpenStack-Request-Id"] = request.rawValue }
+            if let key { headers["Idempotency-Key"] = key }
+            do {
+                let response = try await http.send(
+                    ClientRequest(
+                        method: .post, url: peer.url + "/rpc", headers: headers, body: .bytes(body),
+                        connectTimeout: .seconds(5), timeout: timeout, idleTimeout: timeout))
+                state.withLock { $0.preferred = position }
+                return try Self.result(response, method)
+            } catch let error as HTTPClientError {
+                last = error.failure
+                // Only where nothing was sent is the next peer tried: the first may have executed it otherwise.
+                guard case .connectFailed = error else { throw last }
+            }
+        }
+        throw last
+    }
+
+    private static func result(_ response: ClientResponse, _ method: String) throws -> [UInt8] {
+        guard let envelope = try? Envelope(response.body) else {
+            throw Failure(
+                response.status >= 500 ? .unreachable : .internalError,
+                "\(method) was answered with HTTP \(response.status) and no JSON-RPC body",
+                isRetriable: response.status >= 500)
+        }
+        if let result = envelope.slice("result") { return result }
+        guard let bytes = envelope.slice("error"), let error = try? JSON(parsing: bytes) else {
+            throw Failure(.internalError, "\(method) was answered with neither a result nor an error")
+        }
+        let data = error["data"]
+        throw Failure(
+            data?["kind"]?.text.flatMap { FailureKind(rawValue: $0) } ?? .internalError,
+            data?["message"]?.text ?? error["message"]?.text ?? "\(method) failed",
+            isRetriable: data?["retriable"]?.boolean ?? false)
+    }
+}
