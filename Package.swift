@@ -137,7 +137,7 @@ let package = Package(
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Model", "Configuration", "Crypto"]),
-        tests("CommandLineTests", ["CommandLine", "HTTP", "Model"]),
+        tests("CommandLineTests", ["CommandLine", "Model"]),
         tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
         tests("SystemTests", ["HTTP", "Processes", "Libvirt", "Model", "Crypto"]),
     ]

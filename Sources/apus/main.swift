@@ -1,4 +1,1 @@
-internal import CommandLine
-internal import Glibc
-
-exit(await ApusProgram.run(Array(Swift.CommandLine.arguments.dropFirst())))
+// Filled by the commit that makes this target.
