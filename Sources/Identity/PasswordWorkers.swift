@@ -10,7 +10,8 @@ final class PasswordWorkers: Sendable {
 
     private let executor = BlockingExecutor(name: "passwords", threads: 2)
     private let waiting = Mutex(0)
-    private let decoy = Mutex<String?>(nil)
+    /// A hash of nobody's password; one for the process, made once.
+    private static let decoy = Mutex<String?>(nil)
 
     /// Verifies a password. Without a `hash` (unknown user) a hash is computed all the same, so that both take as long.
     /// The limiter is asked when it is this attempt's turn, and told before the next one's, so that attempts sent side by side
@@ -49,7 +50,7 @@ final class PasswordWorkers: Sendable {
     }
 
     private func decoyHash() throws -> String {
-        try decoy.withLock { decoy in
+        try Self.decoy.withLock { decoy in
             if let decoy { return decoy }
             let made = try Password.hash(Hex.encode(randomBytes(16)))
             decoy = made
