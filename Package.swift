@@ -64,6 +64,7 @@ let package = Package(
         library("RPC", ["Model", "Telemetry", "Configuration", "Crypto", "HTTP"]),
         library("SQLite", ["CSQLite", "Model", "Telemetry"]),
         library("Tasks", ["Model", "Telemetry"]),
+        library("TaskStore", ["Model", "Telemetry", "RPC", "SQLite", "Tasks"]),
         library("Libvirt", ["CLibvirt", "Telemetry", "XML"]),
         library("Scheduling", ["Model"]),
 
@@ -72,7 +73,7 @@ let package = Package(
         library("Images", ["Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP"]),
         library(
             "Compute",
-            ["Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "Tasks"]),
+            ["Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "Tasks", "TaskStore"]),
         library(
             "LibvirtDriver",
             [
@@ -81,7 +82,10 @@ let package = Package(
             ]),
         library(
             "Database",
-            ["Model", "Telemetry", "Configuration", "Crypto", "RPC", "SQLite", "Tasks", "Scheduling", "Identity", "Images"]),
+            [
+                "Model", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "Tasks", "TaskStore",
+                "Scheduling", "Identity", "Images",
+            ]),
         library(
             "SchedulerService",
             ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Scheduling", "Database"]),
@@ -125,13 +129,14 @@ let package = Package(
         tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"]),
         tests("SQLiteTests", ["SQLite", "Model", "Telemetry"]),
         tests("TasksTests", ["Tasks", "Model"]),
+        tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQLite", "Tasks"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
         tests("SchedulingTests", ["Scheduling", "Model"]),
         tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
         tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration", "Telemetry"]),
-        tests("ComputeTests", ["Compute", "RPC", "HTTP", "SQLite", "Tasks", "Model", "Configuration"]),
+        tests("ComputeTests", ["Compute", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Configuration"]),
         tests("LibvirtDriverTests", ["LibvirtDriver", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"]),
-        tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model"]),
+        tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "RPC", "HTTP", "Model", "Configuration"]),
         tests("ConductorTests", ["Conductor", "Database", "RPC", "HTTP", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(

@@ -75,6 +75,7 @@ public final class SQLiteDatabase: Sendable {
     /// Runs `body` in a writing transaction and returns once it is durable. What `body` throws undoes `body` alone.
     ///
     /// Writes that arrive while a commit runs share the next one. Throws `.queueFull` when 10,000 wait already.
+    @discardableResult
     public func write<T: Sendable>(_ body: @escaping @Sendable (SQLiteConnection) throws -> T) async throws -> T {
         let write = Write(body)
         queueDepth.set(Double(try queue.append(write)))
