@@ -142,7 +142,7 @@ let package = Package(
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Model", "Configuration", "Crypto"]),
-        tests("CommandLineTests", ["CommandLine", "Model"]),
+        tests("CommandLineTests", ["CommandLine", "HTTP", "Model"]),
         tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
         tests("SystemTests", ["HTTP", "Processes", "Libvirt", "Model", "Crypto"]),
     ]

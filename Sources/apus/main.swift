@@ -1,1 +1,4 @@
-// Filled by the commit that makes this target.
+internal import CommandLine
+internal import Glibc
+
+exit(await ApusProgram.run(Array(Swift.CommandLine.arguments.dropFirst())))

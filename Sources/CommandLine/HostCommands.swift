@@ -1,0 +1,92 @@
+internal import HTTP
+internal import Model
+
+extension Command {
+    /// `apus host …`
+    static let host = Command.group(
+        "host", "Hosts: list, enroll, revoke, rotate.",
+        [
+            .client("list", "List the compute hosts, and what each has and has promised.", listHosts),
+            .client(
+                "enroll", "Make a one-time token with which a new host joins.",
+                details: """
+                    On the new host: apus-compute --join URL --token-file FILE, with the token in FILE. It is valid \
+                    once, for 15 minutes.
+                    """,
+                arguments: [.host]
+            ) { invocation, context in
+                let name = invocation.arguments[0]
+                let answer = try await context.client.apus(.post, "/hosts", body: ["host": ["name": .string(name)]])
+                let host = answer["host"] ?? answer
+                context.remark("A token for \(name), valid until \(host["expires_at"]?.text ?? "in 15 minutes"):")
+                context.show(answer, host["token"]?.text ?? "")
+            },
+            .client("revoke", "End a host's right to speak to the control plane.", arguments: [.host]) {
+                invocation, context in
+                let name = invocation.arguments[0]
+                let answer = try await context.client.apus(.post, "/hosts/\(percentEncoded(name))/revoke")
+                context.show(answer, "\(name) is revoked. Its guests run on; nothing it sends is believed any more.")
+            },
+            .client("rotate", "Give a host new credentials; the old ones end.", arguments: [.host]) {
+                invocation, context in
+                let name = invocation.arguments[0]
+                let answer = try await context.client.apus(.post, "/hosts/\(percentEncoded(name))/rotate")
+                context.show(answer, "The credentials of \(name) are new.")
+            },
+        ])
+}
+
+extension ArgumentSpec {
+    fileprivate static let host = ArgumentSpec(name: "HOST", help: "The host's name.")
+}
+
+@Sendable private func listHosts(_ invocation: Invocation, _ context: ClientContext) async throws {
+    let services =
+        try await context.client.request(
+            .get, .compute, "/os-services", query: [("binary", "nova-compute")])["services"]?.list ?? []
+    let hypervisors =
+        try await context.client.request(.get, .compute, "/os-hypervisors/detail")["hypervisors"]?.list ?? []
+    var table = Table(
+        ["HOST", "STATE", "GUESTS", "VCPUS", "MEMORY MIB", "DISK GIB", "HYPERVISOR"], numeric: [2, 3, 4, 5])
+    var rows: [JSON] = []
+    let known = Set(hypervisors.compactMap { $0["service"]?["host"]?.text })
+    for hypervisor in hypervisors {
+        let name = hypervisor["service"]?["host"]?.text ?? hypervisor["hypervisor_hostname"]?.text ?? ""
+        let service = services.first { $0["host"]?.text == name }
+        table.add([
+            name, state(service: service, hypervisor: hypervisor), hypervisor.count("running_vms"),
+            hypervisor.used("vcpus_used", of: "vcpus"), hypervisor.used("memory_mb_used", of: "memory_mb"),
+            hypervisor.used("local_gb_used", of: "local_gb"),
+            "\(hypervisor["hypervisor_type"]?.text ?? "") \(version(hypervisor["hypervisor_version"]?.int))",
+        ])
+        rows.append(["hypervisor": hypervisor, "service": service ?? .null])
+    }
+    for service in services where !known.contains(service["host"]?.text ?? "") {
+        table.add([
+            service["host"]?.text ?? "", state(service: service, hypervisor: nil), "", "", "", "", "no report yet",
+        ])
+        rows.append(["hypervisor": .null, "service": service])
+    }
+    context.show(.array(rows), rows.isEmpty ? "No host has reported yet." : table.text)
+}
+
+private func state(service: JSON?, hypervisor: JSON?) -> String {
+    let state = service?["state"]?.text ?? hypervisor?["state"]?.text ?? "unknown"
+    let status = service?["status"]?.text ?? hypervisor?["status"]?.text
+    return status == "disabled" ? "\(state), disabled" : state
+}
+
+private func version(_ number: Int?) -> String {
+    guard let number, number > 0 else { return "" }
+    return "\(number / 1_000_000).\(number / 1_000 % 1_000).\(number % 1_000)"
+}
+
+extension JSON {
+    fileprivate func count(_ key: String) -> String { self[key]?.int.map(String.init) ?? "" }
+
+    /// `3/16`
+    fileprivate func used(_ used: String, of total: String) -> String {
+        guard let used = self[used]?.int, let total = self[total]?.int else { return "" }
+        return "\(used)/\(total)"
+    }
+}

@@ -1,0 +1,62 @@
+internal import CSystem
+internal import Glibc
+
+/// What /proc tells of processes and their sockets. Other users' sockets are only seen by root.
+enum ProcessTable {
+    /// `Process 4711 (nginx)`
+    static func describe(_ pid: Int32) -> String {
+        let name = (try? readTextFile("/proc/\(pid)/comm"))??.split(separator: "\n").first
+        return "Process \(pid)" + (name.map { " (\($0))" } ?? "")
+    }
+
+    /// The process that listens on a TCP port of this network namespace: `nil` when none does, 0 when it cannot be seen.
+    static func listener(port: UInt16) -> Int32? {
+        var inodes: Set<String> = []
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            guard let text = (try? readTextFile(table)) ?? nil else { continue }
+            inodes.formUnion(listeningInodes(table: text, port: port))
+        }
+        guard !inodes.isEmpty else { return nil }
+        for pid in names(in: "/proc").compactMap({ Int32($0) }) {
+            for descriptor in names(in: "/proc/\(pid)/fd") {
+                guard let target = link("/proc/\(pid)/fd/\(descriptor)"), target.hasPrefix("socket:[") else { continue }
+                if inodes.contains(String(target.dropFirst(8).dropLast())) { return pid }
+            }
+        }
+        return 0
+    }
+
+    /// The inodes of sockets in state LISTEN (0A) on `port`, from a table of /proc/net.
+    static func listeningInodes(table: String, port: UInt16) -> Set<String> {
+        var found: Set<String> = []
+        for line in table.split(separator: "\n").dropFirst() {
+            let fields = line.split(separator: " ")
+            guard fields.count > 9, fields[3] == "0A", let colon = fields[1].lastIndex(of: ":") else { continue }
+            if UInt16(fields[1][fields[1].index(after: colon)...], radix: 16) == port {
+                found.insert(String(fields[9]))
+            }
+        }
+        return found
+    }
+
+    private static func names(in folder: String) -> [String] {
+        guard let stream = opendir(folder) else { return [] }
+        defer { closedir(stream) }
+        var found: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name != ".", name != ".." { found.append(name) }
+        }
+        return found
+    }
+
+    private static func link(_ path: String) -> String? {
+        let buffer = [UInt8](unsafeUninitializedCapacity: 256) { bytes, count in
+            guard let start = bytes.baseAddress else { return }
+            count = start.withMemoryRebound(to: CChar.self, capacity: 256) { max(0, readlink(path, $0, 256)) }
+        }
+        return buffer.isEmpty ? nil : String(decoding: buffer, as: UTF8.self)
+    }
+}

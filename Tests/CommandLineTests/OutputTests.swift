@@ -1,0 +1,68 @@
+import Testing
+
+@testable import CommandLine
+
+@Suite("Output for people")
+struct OutputTests {
+    @Test("Columns are as wide as their widest cell; numbers stand to the right; the last column is not padded")
+    func table() {
+        var table = Table(["NAME", "VCPUS", "HOST"], numeric: [1])
+        table.add(["first", "1", "a"])
+        table.add(["a-longer-name", "16", "b"])
+        #expect(
+            table.text == """
+                NAME           VCPUS  HOST
+                first              1  a
+                a-longer-name     16  b
+                """)
+    }
+
+    @Test("A name cannot steer the terminal")
+    func control() {
+        var table = Table(["NAME"])
+        table.add(["a\u{1b}[2Jb\nc"])
+        #expect(table.text == "NAME\na [2Jb c")
+    }
+
+    @Test(
+        "Sizes are readable",
+        arguments: [
+            (0, "0 B"), (1_023, "1023 B"), (1_024, "1.0 KiB"), (13_893_632, "13.3 MiB"),
+            (42 * 1_024 * 1_024 * 1_024, "42.0 GiB"),
+        ] as [(Int64, String)])
+    func sizes(bytes: Int64, text: String) {
+        #expect(readable(bytes: bytes) == text)
+    }
+
+    @Test(
+        "The progress bar fits the terminal and ends full",
+        arguments: [(0, 80), (50, 80), (100, 80), (100, 40), (100, 10), (0, 1)] as [(Int64, Int)])
+    func bar(done: Int64, columns: Int) {
+        let line = ProgressBar.line(done: done, total: 100, elapsed: .seconds(1), columns: columns)
+        #expect(line.count == columns - 1)
+        if columns == 80 {
+            #expect(line.contains(" \(done) %"))
+            #expect(line.filter { $0 == "#" }.count == 40 * Int(done) / 100)
+        }
+    }
+
+    @Test("Nothing is drawn where there is no terminal")
+    func silent() {
+        let transcript = Transcript()
+        let bar = ProgressBar(total: 10, terminal: transcript.terminal(columns: 0))
+        bar.advance(by: 10)
+        bar.finish()
+        #expect(transcript.err.isEmpty)
+    }
+
+    @Test("On a terminal the bar is drawn in place and its line ended once")
+    func drawn() {
+        let transcript = Transcript()
+        let bar = ProgressBar(total: 10, terminal: transcript.terminal(columns: 60))
+        bar.advance(by: 10)
+        bar.finish()
+        #expect(transcript.err.hasPrefix("\r["))
+        #expect(transcript.err.contains("100 %"))
+        #expect(transcript.err.hasSuffix("\n"))
+    }
+}
