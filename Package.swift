@@ -138,7 +138,7 @@ let package = Package(
         tests("LibvirtDriverTests", ["LibvirtDriver", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "RPC", "HTTP", "Model", "Configuration"]),
-        tests("ConductorTests", ["Conductor", "Database", "RPC", "HTTP", "Tasks", "Scheduling", "Model", "Configuration"]),
+        tests("ConductorTests", ["Crypto", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Model", "Configuration", "Crypto"]),

@@ -1,0 +1,65 @@
+public import Model
+public import RPC
+internal import SQLite
+public import Tasks
+internal import TaskStore
+public import Telemetry
+
+/// The control plane's database: one store an aggregate, over one SQLite file. The only place with SQL of the control
+/// plane; several processes may hold the same file open.
+public final class ControlDatabase: Sendable {
+    private let database: SQLiteDatabase
+
+    public let instances: InstanceStore
+    public let actions: InstanceActionStore
+    public let flavors: FlavorStore
+    public let keyPairs: KeyPairStore
+    public let services: ServiceStore
+    public let hosts: HostStore
+    public let credentials: CredentialStore
+    public let settings: SettingsStore
+    public let reports: OperationReportStore
+    public let tasks: any TaskStorage
+    public let idempotency: any IdempotencyStore
+
+    /// Opens (and makes, with mode 0600) the file at `path`, or a database in memory where it is `nil`, brings its schema
+    /// up to date and puts the default flavors into a new one. Throws `SQLiteError`: locked by another process, full
+    /// disk, damaged file, a schema newer than this program knows.
+    public static func open(
+        path: String?, now: @Sendable () -> Timestamp = WallClock.now
+    ) async throws -> ControlDatabase {
+        let database = try await SQLiteDatabase.open(path.map { .file($0) } ?? .memory)
+        do {
+            try await database.migrate(Schema.migrations, component: Schema.component)
+            try await database.migrate(SQLiteTaskStorage.migrations, component: "tasks")
+            try await database.migrate(SQLiteIdempotencyStore.migrations, component: "idempotency")
+            let made = ControlDatabase(database)
+            try await made.flavors.seed(now: now())
+            return made
+        } catch {
+            await database.close()
+            throw error
+        }
+    }
+
+    private init(_ database: SQLiteDatabase) {
+        self.database = database
+        instances = InstanceStore(database: database)
+        actions = InstanceActionStore(database: database)
+        flavors = FlavorStore(database: database)
+        keyPairs = KeyPairStore(database: database)
+        services = ServiceStore(database: database)
+        hosts = HostStore(database: database)
+        credentials = CredentialStore(database: database)
+        settings = SettingsStore(database: database)
+        reports = OperationReportStore(database: database)
+        tasks = SQLiteTaskStorage(database: database)
+        idempotency = SQLiteIdempotencyStore(database: database)
+    }
+
+    /// Changes whenever another process has written.
+    public func dataVersion() async throws -> Int64 { try await database.dataVersion() }
+
+    /// Ends what is queued and closes the file.
+    public func close() async { await database.close() }
+}

@@ -1,0 +1,18 @@
+internal import SQLite
+
+/// Numbers that only rise, each given once.
+enum Counter: String {
+    case instanceNumber = "instance_number"
+    case hostRevision = "host_revision"
+    case serviceID = "service_id"
+    case hostID = "host_id"
+
+    /// The next number; part of the transaction in which it is used.
+    func next(_ connection: SQLiteConnection) throws -> Int64 {
+        let value = try connection.first(
+            "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value", [.text(rawValue)]
+        ) { $0.int64(0) }
+        guard let value else { throw StoreError.notFound("counter \(rawValue)") }
+        return value
+    }
+}

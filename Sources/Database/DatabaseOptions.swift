@@ -1,0 +1,23 @@
+public import Configuration
+
+/// Where the control plane's database is.
+public enum DatabaseOptions {
+    public static let connection = Option(
+        "database", "connection", default: "sqlite:///$state_path/apus.db",
+        help: "sqlite:///PATH; $state_path stands for [DEFAULT] state_path.", 
+        check: { $0.hasPrefix("sqlite:///") && $0.utf8.count > "sqlite:///".utf8.count ? nil : "sqlite:///PATH" })
+
+    public static let serviceDownTime = Option<Duration>(
+        "DEFAULT", "service_down_time", default: .seconds(25),
+        help: "A service whose last heartbeat is older than this is down.")
+
+    public static let all: [AnyOption] = [connection.erased, serviceDownTime.erased]
+
+    /// The database file's path under `configuration`.
+    public static func path(_ configuration: Configuration) -> String {
+        let text = String(configuration[connection].dropFirst("sqlite:///".count))
+        let marker = "$state_path"
+        if text.hasPrefix(marker) { return configuration[CommonOptions.statePath] + text.dropFirst(marker.count) }
+        return text.hasPrefix("/") ? text : "/" + text
+    }
+}

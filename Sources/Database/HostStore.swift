@@ -1,0 +1,104 @@
+public import Model
+internal import SQLite
+
+/// A compute host's last report, as `os-hypervisors` and the scheduler read it.
+public struct HostRecord: Sendable, Hashable {
+    /// The small number that microversions before 2.53 show.
+    public var id: Int64
+    public var report: HostReport
+    /// Rises over all hosts with each change.
+    public var revision: Int64
+    public var isDeleted: Bool
+    public var updatedAt: Timestamp
+}
+
+/// The hosts' resource reports.
+public struct HostStore: Sendable {
+    let database: SQLiteDatabase
+
+    /// Stores a report; one that is older than what is stored is ignored and answered `false`. Throws `.exists` when
+    /// another host has reported under the same uuid.
+    @discardableResult
+    public func record(_ report: HostReport, now: Timestamp) async throws -> Bool {
+        try await database.write { connection in
+            let known = try connection.first(
+                "SELECT sequence, report FROM hosts WHERE name = ?", [.text(report.host.rawValue)]
+            ) { ($0.int64(0), try Record.decode(HostReport.self, $0.text(1))) }
+            let owner = try connection.first("SELECT name FROM hosts WHERE uuid = ?", [.text(report.uuid)]) {
+                $0.text(0)
+            }
+            if let owner, owner != report.host.rawValue {
+                throw StoreError.exists("Host uuid \(report.uuid) of host \(owner)")
+            }
+            // The sequence starts again with the agent's journal; then the clock of the host decides.
+            if let (sequence, stored) = known, report.sequence <= sequence, report.measuredAt <= stored.measuredAt {
+                return false
+            }
+            let revision = try Counter.hostRevision.next(connection)
+            let body = try Record.encode(report)
+            if known != nil {
+                try connection.execute(
+                    """
+                    UPDATE hosts SET uuid = ?, sequence = ?, revision = ?, is_deleted = 0, report = ?, updated_at = ?
+                    WHERE name = ?
+                    """,
+                    [
+                        .text(report.uuid), .integer(report.sequence), .integer(revision), .text(body),
+                        .integer(now.microseconds), .text(report.host.rawValue),
+                    ])
+            } else {
+                try connection.execute(
+                    """
+                    INSERT INTO hosts (name, uuid, id, sequence, revision, is_deleted, report, created_at, updated_at)
+                    VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)
+                    """,
+                    [
+                        .text(report.host.rawValue), .text(report.uuid),
+                        .integer(try Counter.hostID.next(connection)), .integer(report.sequence), .integer(revision),
+                        .text(body), .integer(now.microseconds), .integer(now.microseconds),
+                    ])
+            }
+            return true
+        }
+    }
+
+    /// The hosts in the order in which they first reported.
+    public func list() async throws -> [HostRecord] {
+        try await database.read { connection in
+            try connection.query(Self.columns + " WHERE is_deleted = 0 ORDER BY id", [], Self.record)
+        }
+    }
+
+    public func find(_ name: HostName) async throws -> HostRecord? {
+        try await database.read { connection in
+            try connection.first(
+                Self.columns + " WHERE is_deleted = 0 AND name = ?", [.text(name.rawValue)], Self.record)
+        }
+    }
+
+    /// What has changed after `revision`, deleted hosts included, in the order of the changes.
+    public func changes(since revision: Int64) async throws -> [HostRecord] {
+        try await database.read { connection in
+            try connection.query(
+                Self.columns + " WHERE revision > ? ORDER BY revision", [.integer(revision)], Self.record)
+        }
+    }
+
+    /// Marks a host as gone; `changes` tells it.
+    public func delete(_ name: HostName, now: Timestamp) async throws {
+        try await database.write { connection in
+            let revision = try Counter.hostRevision.next(connection)
+            try connection.execute(
+                "UPDATE hosts SET is_deleted = 1, revision = ?, updated_at = ? WHERE name = ?",
+                [.integer(revision), .integer(now.microseconds), .text(name.rawValue)])
+        }
+    }
+
+    private static let columns = "SELECT id, report, revision, is_deleted, updated_at FROM hosts"
+
+    private static func record(_ row: borrowing SQLRow) throws -> HostRecord {
+        HostRecord(
+            id: row.int64(0), report: try Record.decode(HostReport.self, row.text(1)), revision: row.int64(2),
+            isDeleted: row.bool(3), updatedAt: Timestamp(microseconds: row.int64(4)))
+    }
+}

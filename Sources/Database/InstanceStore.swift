@@ -1,0 +1,173 @@
+public import Model
+internal import SQLite
+public import Tasks
+internal import TaskStore
+
+/// The servers: one row each, kept after deletion until it is purged.
+public struct InstanceStore: Sendable {
+    let database: SQLiteDatabase
+
+    /// What a project's live instances take.
+    public struct Usage: Sendable, Hashable {
+        public var instances: Int
+        public var cores: Int
+        public var memoryMiB: Int
+    }
+
+    /// Inserts instances, their actions and their tasks in one transaction, and gives the instances with their numbers.
+    ///
+    /// `admit` sees the project's usage as it is in that transaction, before the rows; what it throws aborts all.
+    public func create(
+        _ instances: [Instance], actions: [InstanceAction], tasks: [TaskRow],
+        admit: @escaping @Sendable (Usage) throws -> Void = { _ in }
+    ) async throws -> [Instance] {
+        try await database.write { connection in
+            if let project = instances.first?.projectID { try admit(Self.usage(of: project, connection)) }
+            var made: [Instance] = []
+            for var instance in instances {
+                instance.number = try Counter.instanceNumber.next(connection)
+                try Self.insert(instance, connection)
+                made.append(instance)
+            }
+            for action in actions { try InstanceActionStore.insert(action, connection) }
+            for task in tasks { try SQLiteTaskStorage.insert(task, on: connection) }
+            return made
+        }
+    }
+
+    public func find(_ id: InstanceID, includeDeleted: Bool = false) async throws -> Instance? {
+        try await database.read { try Self.find(id, includeDeleted: includeDeleted, $0) }
+    }
+
+    /// Changes one instance in a transaction of its own.
+    ///
+    /// - Parameters:
+    ///   - generation: the generation that the caller knows; when the row has another, `.conflict` is thrown and nothing
+    ///     changes. `nil` leaves the decision to `change`, which may throw.
+    ///   - action: opens an instance action with the change; `tasks` are inserted with it.
+    ///   - finishing: closes the action of that request.
+    ///   - change: gets the row as it is; runs inside the transaction and must not wait.
+    public func update(
+        _ id: InstanceID, generation: Int64? = nil, now: Timestamp, action: InstanceAction? = nil,
+        finishing: ActionEnd? = nil, makeTasks: @escaping @Sendable (Instance) throws -> [TaskRow] = { _ in [] },
+        change: @escaping @Sendable (inout Instance) throws -> Void
+    ) async throws -> Instance {
+        try await database.write { connection in
+            guard var instance = try Self.find(id, includeDeleted: true, connection) else {
+                throw StoreError.notFound("Instance \(id)")
+            }
+            if let generation, instance.fence.generation != generation {
+                throw StoreError.conflict(current: instance)
+            }
+            let before = instance
+            try change(&instance)
+            if instance != before {
+                instance.updatedAt = now
+                try Self.save(instance, connection)
+            }
+            if let action { try InstanceActionStore.insert(action, connection) }
+            if let finishing { try InstanceActionStore.finish(id, finishing, connection) }
+            for task in try makeTasks(instance) { try SQLiteTaskStorage.insert(task, on: connection) }
+            return instance
+        }
+    }
+
+    /// A page of instances in the query's order. Throws `.notFound` when the marker is unknown.
+    public func list(_ query: InstanceQuery) async throws -> [Instance] {
+        let limit = min(max(0, query.limit), 1_000)
+        guard limit > 0 else { return [] }
+        return try await database.read { connection in
+            var statement = InstanceStatement(query)
+            if let marker = query.marker {
+                guard let instance = try Self.find(marker, includeDeleted: true, connection) else {
+                    throw StoreError.notFound("marker \(marker)")
+                }
+                statement.begin(after: instance)
+            }
+            var found: [Instance] = []
+            var offset = 0
+            // Rows that only Swift can judge are read in pages, so that a limit of ten does not read ten thousand.
+            let page = query.matches == nil ? limit : 1_000
+            while found.count < limit {
+                let (sql, values) = statement.text(limit: page, offset: offset)
+                let rows = try connection.query(sql, values) { try Record.decode(Instance.self, $0.text(0)) }
+                for instance in rows where query.matches?(instance) ?? true {
+                    found.append(instance)
+                    if found.count == limit { break }
+                }
+                guard rows.count == page else { break }
+                offset += page
+            }
+            return found
+        }
+    }
+
+    /// Live instances that the database places on `host`.
+    public func list(on host: HostName) async throws -> [Instance] {
+        try await database.read { connection in
+            try connection.query(
+                "SELECT record FROM instances WHERE host = ? AND deleted_at IS NULL ORDER BY created_at, id",
+                [.text(host.rawValue)]
+            ) { try Record.decode(Instance.self, $0.text(0)) }
+        }
+    }
+
+    /// What the project's live instances take together.
+    public func usage(of project: ProjectID) async throws -> Usage {
+        try await database.read { try Self.usage(of: project, $0) }
+    }
+
+    private static func usage(of project: ProjectID, _ connection: SQLiteConnection) throws -> Usage {
+        try connection.first(
+            """
+            SELECT COUNT(*), COALESCE(SUM(vcpus), 0), COALESCE(SUM(memory_mib), 0) FROM instances
+            WHERE project_id = ? AND deleted_at IS NULL
+            """, [.text(project.rawValue)]
+        ) { Usage(instances: $0.int(0), cores: $0.int(1), memoryMiB: $0.int(2)) }
+            ?? Usage(instances: 0, cores: 0, memoryMiB: 0)
+    }
+
+    private static func find(
+        _ id: InstanceID, includeDeleted: Bool, _ connection: SQLiteConnection
+    ) throws -> Instance? {
+        try connection.first(
+            "SELECT record FROM instances WHERE id = ?" + (includeDeleted ? "" : " AND deleted_at IS NULL"),
+            [.text(id.rawValue)]
+        ) { try Record.decode(Instance.self, $0.text(0)) }
+    }
+
+    private static func insert(_ instance: Instance, _ connection: SQLiteConnection) throws {
+        try connection.execute(
+            """
+            INSERT INTO instances (id, number, project_id, user_id, name, host, image_id, flavor_id, vm_state,
+                task_state, generation, vcpus, memory_mib, reservation_id, created_at, updated_at, deleted_at, record)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                .text(instance.id.rawValue), .integer(instance.number), .text(instance.projectID.rawValue),
+                .text(instance.userID.rawValue), .text(instance.name), SQLValue(instance.host?.rawValue),
+                .text(instance.imageID.rawValue), .text(instance.flavor.id.rawValue),
+                .text(instance.vmState.rawValue), SQLValue(instance.taskState?.rawValue),
+                .integer(instance.fence.generation), SQLValue(instance.flavor.vcpus),
+                SQLValue(instance.flavor.memoryMiB), .text(instance.reservationID),
+                .integer(instance.createdAt.microseconds), .integer(instance.updatedAt.microseconds),
+                SQLValue(instance.deletedAt?.microseconds), .text(try Record.encode(instance)),
+            ])
+    }
+
+    private static func save(_ instance: Instance, _ connection: SQLiteConnection) throws {
+        try connection.execute(
+            """
+            UPDATE instances SET name = ?, host = ?, image_id = ?, flavor_id = ?, vm_state = ?, task_state = ?,
+                generation = ?, vcpus = ?, memory_mib = ?, updated_at = ?, deleted_at = ?, record = ? WHERE id = ?
+            """,
+            [
+                .text(instance.name), SQLValue(instance.host?.rawValue), .text(instance.imageID.rawValue),
+                .text(instance.flavor.id.rawValue), .text(instance.vmState.rawValue),
+                SQLValue(instance.taskState?.rawValue), .integer(instance.fence.generation),
+                SQLValue(instance.flavor.vcpus), SQLValue(instance.flavor.memoryMiB),
+                .integer(instance.updatedAt.microseconds), SQLValue(instance.deletedAt?.microseconds),
+                .text(try Record.encode(instance)), .text(instance.id.rawValue),
+            ])
+    }
+}

@@ -1,0 +1,133 @@
+internal import Crypto
+public import Model
+internal import SQLite
+
+/// One service as `os-services` lists it.
+public struct ServiceRecord: Sendable, Hashable {
+    public var uuid: String
+    /// The small number that microversions before 2.53 show.
+    public var id: Int64
+    public var host: HostName
+    /// `nova-compute`, `nova-conductor`, `nova-scheduler`.
+    public var binary: String
+    public var version: Int
+    public var reportCount: Int64
+    public var lastSeenAt: Timestamp?
+    public var isDisabled: Bool
+    public var disabledReason: String?
+    public var isForcedDown: Bool
+    public var createdAt: Timestamp
+
+    /// Whether the service may be used at `now`: heard of within `downAfter`, and not declared down.
+    public func isUp(now: Timestamp, downAfter: Duration) -> Bool {
+        guard !isForcedDown, let lastSeenAt else { return false }
+        return now.since(lastSeenAt) <= downAfter
+    }
+}
+
+/// One heartbeat to write.
+public struct ServiceHeartbeat: Sendable, Hashable {
+    public var host: HostName
+    public var binary: String
+    public var version: Int
+    public var at: Timestamp
+
+    public init(host: HostName, binary: String, version: Int, at: Timestamp) {
+        (self.host, self.binary, self.version, self.at) = (host, binary, version, at)
+    }
+}
+
+/// The services and when each was last heard of.
+public struct ServiceStore: Sendable {
+    let database: SQLiteDatabase
+
+    /// Writes a batch of heartbeats in one transaction; a service that is not known yet is made.
+    public func record(_ beats: [ServiceHeartbeat]) async throws {
+        guard !beats.isEmpty else { return }
+        try await database.write { connection in
+            for beat in beats {
+                let known = try connection.execute(
+                    """
+                    UPDATE services SET version = ?, report_count = report_count + 1,
+                        last_seen_at = CASE WHEN last_seen_at > ? THEN last_seen_at ELSE ? END
+                    WHERE host = ? AND binary_name = ?
+                    """,
+                    [
+                        SQLValue(beat.version), .integer(beat.at.microseconds), .integer(beat.at.microseconds),
+                        .text(beat.host.rawValue), .text(beat.binary),
+                    ])
+                guard known == 0 else { continue }
+                try connection.execute(
+                    """
+                    INSERT INTO services (uuid, id, host, binary_name, version, report_count, last_seen_at,
+                        is_disabled, disabled_reason, is_forced_down, created_at)
+                    VALUES (?, ?, ?, ?, ?, 1, ?, 0, NULL, 0, ?)
+                    """,
+                    [
+                        .text(makeUUID()), .integer(try Counter.serviceID.next(connection)),
+                        .text(beat.host.rawValue), .text(beat.binary), SQLValue(beat.version),
+                        .integer(beat.at.microseconds), .integer(beat.at.microseconds),
+                    ])
+            }
+        }
+    }
+
+    public func list(host: HostName? = nil, binary: String? = nil) async throws -> [ServiceRecord] {
+        try await database.read { connection in
+            try connection.query(
+                Self.columns + " WHERE (? IS NULL OR host = ?) AND (? IS NULL OR binary_name = ?) ORDER BY id",
+                [SQLValue(host?.rawValue), SQLValue(host?.rawValue), SQLValue(binary), SQLValue(binary)],
+                Self.record)
+        }
+    }
+
+    public func find(host: HostName, binary: String) async throws -> ServiceRecord? {
+        try await list(host: host, binary: binary).first
+    }
+
+    public func find(uuid: String) async throws -> ServiceRecord? {
+        try await database.read { try $0.first(Self.columns + " WHERE uuid = ?", [.text(uuid)], Self.record) }
+    }
+
+    /// Enables, disables or declares down; `nil` leaves a member as it is. Throws `.notFound`.
+    public func change(
+        uuid: String, isDisabled: Bool? = nil, disabledReason: String?? = nil, isForcedDown: Bool? = nil
+    ) async throws -> ServiceRecord {
+        try await database.write { connection in
+            guard var service = try connection.first(Self.columns + " WHERE uuid = ?", [.text(uuid)], Self.record)
+            else { throw StoreError.notFound("Service \(uuid)") }
+            service.isDisabled = isDisabled ?? service.isDisabled
+            if case .some(let reason) = disabledReason { service.disabledReason = reason }
+            service.isForcedDown = isForcedDown ?? service.isForcedDown
+            try connection.execute(
+                "UPDATE services SET is_disabled = ?, disabled_reason = ?, is_forced_down = ? WHERE uuid = ?",
+                [
+                    SQLValue(service.isDisabled), SQLValue(service.disabledReason), SQLValue(service.isForcedDown),
+                    .text(uuid),
+                ])
+            return service
+        }
+    }
+
+    public func delete(uuid: String) async throws {
+        try await database.write { connection in
+            guard try connection.execute("DELETE FROM services WHERE uuid = ?", [.text(uuid)]) > 0 else {
+                throw StoreError.notFound("Service \(uuid)")
+            }
+        }
+    }
+
+    private static let columns = """
+        SELECT uuid, id, host, binary_name, version, report_count, last_seen_at, is_disabled, disabled_reason,
+            is_forced_down, created_at FROM services
+        """
+
+    private static func record(_ row: borrowing SQLRow) -> ServiceRecord {
+        ServiceRecord(
+            uuid: row.text(0), id: row.int64(1), host: HostName(row.text(2)), binary: row.text(3),
+            version: row.int(4), reportCount: row.int64(5),
+            lastSeenAt: row.int64OrNil(6).map { Timestamp(microseconds: $0) }, isDisabled: row.bool(7),
+            disabledReason: row.textOrNil(8), isForcedDown: row.bool(9),
+            createdAt: Timestamp(microseconds: row.int64(10)))
+    }
+}
