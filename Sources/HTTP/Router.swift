@@ -111,8 +111,6 @@ public struct Router: Sendable {
         switch error {
         case let failure as Failure where failure.kind != .internalError:
             return plain(failure.kind.status, failure.message)
-        case RequestBodyError.tooLarge(let limit):
-            return plain(413, "the body is larger than \(limit) bytes")
         case RequestBodyError.timedOut:
             return plain(408, "the body did not arrive in time")
         case is RequestBodyError:
@@ -196,6 +194,8 @@ struct Resolution: Sendable {
         { request in
             do {
                 return try await handler(request)
+            } catch RequestBodyError.tooLarge(let limit) {
+                return router.bodyTooLarge(request, limit)
             } catch {
                 return await router.failure(request, error)
             }
