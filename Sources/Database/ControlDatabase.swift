@@ -1,8 +1,10 @@
+public import Identity
+public import Images
 public import Model
 public import RPC
 internal import SQLite
-public import Tasks
 internal import TaskStore
+public import Tasks
 public import Telemetry
 
 /// The control plane's database: one store an aggregate, over one SQLite file. The only place with SQL of the control
@@ -21,6 +23,8 @@ public final class ControlDatabase: Sendable {
     public let reports: OperationReportStore
     public let tasks: any TaskStorage
     public let idempotency: any IdempotencyStore
+    public let identity: any IdentityStorage
+    public let images: any ImageStorage
 
     /// Opens (and makes, with mode 0600) the file at `path`, or a database in memory where it is `nil`, brings its schema
     /// up to date and puts the default flavors into a new one. Throws `SQLiteError`: locked by another process, full
@@ -31,8 +35,11 @@ public final class ControlDatabase: Sendable {
         let database = try await SQLiteDatabase.open(path.map { .file($0) } ?? .memory)
         do {
             try await database.migrate(Schema.migrations, component: Schema.component)
-            try await database.migrate(SQLiteTaskStorage.migrations, component: "tasks")
-            try await database.migrate(SQLiteIdempotencyStore.migrations, component: "idempotency")
+            try await database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
+            try await database.migrate(
+                SQLiteIdempotencyStore.migrations, component: SQLiteIdempotencyStore.component)
+            try await database.migrate(SQLiteIdentityStorage.migrations, component: SQLiteIdentityStorage.component)
+            try await database.migrate(SQLiteImageStorage.migrations, component: SQLiteImageStorage.component)
             let made = ControlDatabase(database)
             try await made.flavors.seed(now: now())
             return made
@@ -55,6 +62,8 @@ public final class ControlDatabase: Sendable {
         reports = OperationReportStore(database: database)
         tasks = SQLiteTaskStorage(database: database)
         idempotency = SQLiteIdempotencyStore(database: database)
+        identity = SQLiteIdentityStorage(database: database)
+        images = SQLiteImageStorage(database: database)
     }
 
     /// Changes whenever another process has written.

@@ -4,7 +4,7 @@ public import Configuration
 public enum DatabaseOptions {
     public static let connection = Option(
         "database", "connection", default: "sqlite:///$state_path/apus.db",
-        help: "sqlite:///PATH; $state_path stands for [DEFAULT] state_path.", 
+        help: "sqlite:///PATH; $state_path stands for [DEFAULT] state_path.",
         check: { $0.hasPrefix("sqlite:///") && $0.utf8.count > "sqlite:///".utf8.count ? nil : "sqlite:///PATH" })
 
     public static let serviceDownTime = Option<Duration>(

@@ -45,7 +45,8 @@ struct InstanceStatement {
         for (key, ascending) in sort {
             let column = Self.column(key)
             let value = Self.value(key, marker)
-            alternatives.append("(" + (equal + ["\(column) \(ascending ? ">" : "<") ?"]).joined(separator: " AND ") + ")")
+            alternatives.append(
+                "(" + (equal + ["\(column) \(ascending ? ">" : "<") ?"]).joined(separator: " AND ") + ")")
             bound += equalValues + [value]
             equal.append("\(column) = ?")
             equalValues.append(value)

@@ -1,7 +1,7 @@
 public import Model
 internal import SQLite
-public import Tasks
 internal import TaskStore
+public import Tasks
 
 /// The servers: one row each, kept after deletion until it is purged.
 public struct InstanceStore: Sendable {
