@@ -1,1 +1,21 @@
-// Filled by the commit that makes this target.
+import Conductor
+import Configuration
+import Database
+import Model
+import RPC
+import Telemetry
+
+let program = ServiceProgram(
+    name: "apus-conductor", summary: "carries durable tasks through and answers agents", version: "0.1.0",
+    options: CommonOptions.all + DatabaseOptions.all + RPCOptions.all + ConductorOptions.all)
+
+await program.run { context in
+    let configuration = context.configuration
+    let database = try await ControlDatabase.open(path: DatabaseOptions.path(configuration))
+    let conductor = try await ConductorService(
+        configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
+        now: WallClock.now)
+    context.ready("listening on port \(conductor.port)")
+    try await conductor.run()
+    await database.close()
+}

@@ -1,1 +1,21 @@
-// Filled by the commit that makes this target.
+import Configuration
+import Database
+import Model
+import RPC
+import SchedulerService
+import Telemetry
+
+let program = ServiceProgram(
+    name: "apus-scheduler", summary: "picks hosts for instances", version: "0.1.0",
+    options: CommonOptions.all + DatabaseOptions.all + RPCOptions.all + SchedulerOptions.all)
+
+await program.run { context in
+    let configuration = context.configuration
+    let database = try await ControlDatabase.open(path: DatabaseOptions.path(configuration))
+    let scheduler = try await SchedulerService(
+        configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
+        now: WallClock.now)
+    context.ready("listening on port \(scheduler.port)")
+    try await scheduler.run()
+    await database.close()
+}

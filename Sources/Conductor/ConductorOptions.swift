@@ -1,0 +1,37 @@
+public import Configuration
+
+/// The conductor's options, under Nova's names wherever Nova has the option.
+public enum ConductorOptions {
+    public static let listen = Option<String>(
+        "conductor", "listen", default: "127.0.0.1:8781",
+        help: "Address and port of the conductor's RPC service; an IPv6 address stands in brackets, port 0 takes any.")
+    public static let advertisedURL = Option<String>(
+        "conductor", "advertised_url", default: "",
+        help: "URL under which hosts and services reach this conductor; empty: made from `listen`.")
+    public static let maxAttempts = Option<Int>(
+        "scheduler", "max_attempts", default: 3,
+        help: "On how many hosts a build is tried: the chosen one and its alternates.",
+        check: { (1...10).contains($0) ? nil : "a number from 1 to 10" })
+    public static let buildTimeout = Option<Duration>(
+        "DEFAULT", "instance_build_timeout", default: .seconds(3_600),
+        help: "A build that takes longer than this ends in ERROR.",
+        check: { $0 > .zero ? nil : "more than 0 seconds" })
+    public static let schedulerURLs = Option<[String]>(
+        "conductor", "scheduler_urls", default: ["http://127.0.0.1:8782"],
+        help: "URLs of the schedulers, tried in order.")
+    public static let imageURL = Option<String>(
+        "image", "data_url", default: "http://127.0.0.1:8774",
+        help: "URL of the API service from which hosts fetch image bytes by ticket.")
+    public static let imageTicketLifetime = Option<Duration>(
+        "image", "ticket_lifetime", default: .seconds(900),
+        help: "How long a host may begin to download an image with one ticket.")
+    public static let maxConcurrentBuilds = Option<Int>(
+        "conductor", "max_concurrent_tasks", default: 256,
+        help: "How many tasks of one kind a conductor carries at once.",
+        check: { (1...10_000).contains($0) ? nil : "a number from 1 to 10000" })
+
+    public static let all: [AnyOption] = [
+        listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
+        schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
+    ]
+}

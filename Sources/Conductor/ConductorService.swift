@@ -1,0 +1,142 @@
+public import Configuration
+internal import Crypto
+public import Database
+internal import HTTP
+internal import Images
+public import Model
+internal import RPC
+internal import Tasks
+internal import Telemetry
+
+/// The conductor: carries durable tasks through, answers agents, lets hosts in. Any number may share one database.
+public final class ConductorService: Sendable {
+    /// Rises with each release; reported with the heartbeat.
+    public static let version = 1
+
+    private let configuration: Configuration
+    private let database: ControlDatabase
+    private let hostName: HostName
+    private let server: HTTPServer
+    private let engine: TaskEngine
+    private let liveness: Liveness
+    private let connections: HTTPClient
+    private let now: Now
+    private let log = Logger("conductor")
+
+    /// Wires the conductor and binds its port.
+    ///
+    /// - Parameter hostName: the control host's name; one conductor a host.
+    /// - Throws: `HTTPServerError` when the port is taken, `SQLiteError` when the database cannot be used, `Failure` when
+    ///   the configuration would send credentials in plaintext beyond loopback.
+    public init(
+        configuration: Configuration, database: ControlDatabase, hostName: HostName,
+        now: @escaping @Sendable () -> Timestamp
+    ) async throws {
+        (self.configuration, self.database, self.hostName, self.now) = (configuration, database, hostName, now)
+        let authority = ControlPlaneAuthority(settings: database.settings, now: now)
+        let listen = try ListenAddress(configuration[ConductorOptions.listen])
+        let isPlaintextAllowed = configuration[RPCOptions.allowPlaintext]
+        let tls = try await ServerIdentity.tls(
+            for: listen, advertised: configuration[ConductorOptions.advertisedURL], hostName: hostName,
+            authority: authority, isPlaintextAllowed: isPlaintextAllowed)
+        connections = HTTPClient(tls: ClientTLS(caPEM: try await authority.establish()))
+        liveness = Liveness(
+            services: database.services, downAfter: configuration[DatabaseOptions.serviceDownTime])
+        let concurrency = configuration[ConductorOptions.maxConcurrentBuilds]
+        engine = TaskEngine(
+            storage: database.tasks, owner: "conductor@\(hostName)",
+            limits: Dictionary(uniqueKeysWithValues: TaskKind.all.map { ($0, concurrency) }), now: now)
+        let agents = AgentDirectory(
+            credentials: database.credentials, connections: connections, isPlaintextAllowed: isPlaintextAllowed)
+        let schedulerCredential = try await ServiceCredentials(
+            credentials: database.credentials, role: "conductor", host: hostName.rawValue, now: now
+        ).mint(toward: "scheduler")
+        let scheduler = RPCClient(
+            http: connections,
+            peers: configuration[ConductorOptions.schedulerURLs].map {
+                PeerAddress(url: $0, credential: schedulerCredential)
+            }, isPlaintextAllowed: isPlaintextAllowed)
+        let ledger = InstanceLedger(instances: database.instances)
+        let command = HostCommand(agents: agents, reports: database.reports)
+        ConductorTasks(
+            ledger: ledger, command: command, liveness: liveness,
+            cleanup: CleanupQueue(engine: engine, tasks: database.tasks),
+            scheduler: scheduler, maxAttempts: configuration[ConductorOptions.maxAttempts],
+            buildTimeout: configuration[ConductorOptions.buildTimeout], now: now
+        ).register(on: engine)
+        let rpc = RPCServer(
+            name: "conductor",
+            verifier: DatabasePeerVerifier(credentials: database.credentials, receiver: "conductor"),
+            idempotency: database.idempotency, now: now)
+        let ticketSecret = try await database.settings.establish([
+            ImageTicketAuthority.settingName: randomBytes(32)
+        ])
+        ReportService(
+            database: database, engine: engine, liveness: liveness,
+            tickets: ImageTicketAuthority(secret: ticketSecret[ImageTicketAuthority.settingName] ?? []),
+            imageURL: configuration[ConductorOptions.imageURL],
+            ticketLifetime: configuration[ConductorOptions.imageTicketLifetime], now: now
+        ).register(on: rpc)
+        ControlService(database: database, engine: engine, agents: agents).register(on: rpc)
+        var router = Router()
+        rpc.mount(on: &router)
+        JoinService(
+            credentials: database.credentials, authority: authority, agents: agents,
+            isPlaintextAllowed: isPlaintextAllowed, now: now
+        ).mount(on: &router)
+        server = HTTPServer(
+            ServerConfiguration(name: "conductor", address: listen.address, port: listen.port, tls: tls),
+            router: router)
+        try server.start()
+    }
+
+    /// The port that is bound: the configured one, or the one that was given for 0.
+    public var port: UInt16 { server.port }
+
+    /// Works until it is cancelled; then refuses new calls, lets what runs come to its next save, and returns.
+    public func run() async throws {
+        log.info("conductor listens", ["port": Int(port)])
+        try await withThrowingTaskGroup { group in
+            group.addTask {
+                try await self.engine.recover()
+                try await self.engine.run()
+            }
+            group.addTask { await self.keepAlive() }
+            group.addTask { await self.trim() }
+            try await group.waitForAll()
+        }
+        await server.stop(grace: .seconds(5))
+        await liveness.flush()
+        await connections.shutdown()
+    }
+
+    /// Writes the heartbeats that came in, and this conductor's own.
+    private func keepAlive() async {
+        var sequence: Int64 = 0
+        while !Task.isCancelled {
+            if sequence % 10 == 0 {
+                await liveness.record(
+                    .init(host: hostName, binary: "nova-conductor", version: Self.version, sequence: sequence),
+                    at: now())
+            }
+            sequence += 1
+            await liveness.flush()
+            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+        }
+    }
+
+    /// Finished tasks and reports are kept for a day, answers to repeated requests likewise.
+    private func trim() async {
+        while !Task.isCancelled {
+            let before = now() - .seconds(86_400)
+            do {
+                _ = try await database.tasks.trim(finishedBefore: before)
+                try await database.reports.trim(before: before)
+                try await database.idempotency.trim(before: before)
+            } catch {
+                log.warning("old records cannot be trimmed", ["error": "\(error)"])
+            }
+            do { try await Task.sleep(for: .seconds(600)) } catch { return }
+        }
+    }
+}

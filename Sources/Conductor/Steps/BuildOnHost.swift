@@ -1,0 +1,80 @@
+internal import Database
+internal import Model
+internal import RPC
+internal import Tasks
+internal import Telemetry
+
+/// Second step of a build: hands the instance to the candidates in turn until one reports it running.
+struct BuildOnHost: TaskStep {
+    let name = "build_on_host"
+    let deadline: Duration
+    let retry = RetryPolicy.standard
+    let ledger: InstanceLedger
+    let command: HostCommand
+    let liveness: Liveness
+    let cleanup: CleanupQueue
+
+    func run(_ state: inout BuildTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let candidates = state.candidates ?? []
+        while state.attempt < candidates.count {
+            let host = candidates[state.attempt]
+            let instance = try await ledger.assign(state.instance, to: host, context)
+            let (image, password, attempt) = (state.image, state.adminPassword, state.attempt + 1)
+            let progress = try await command.progress(
+                BuildInstance.self, to: host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch,
+                context
+            ) { header in
+                .init(header: header, instance: instance, image: image, adminPassword: password, attempt: attempt)
+            }
+            switch progress {
+            case .underWay:
+                if await liveness.isUp(host, now: context.now()) {
+                    return .wait(until: context.now() + .seconds(10))
+                }
+                let failure = Failure(.unreachable, "host \(host) went down during the build", isRetriable: true)
+                try await abandon(host, failure, &state, context)
+            case .undelivered(let failure):
+                try await abandon(host, failure, &state, context)
+            case .refused(let failure):
+                if failure.kind == .conflict { throw Failure(.cancelled, failure.message) }
+                try tryNext(host, failure, &state)
+            case .ended(let report):
+                guard let failure = report.failure else {
+                    try await ledger.finishBuild(report, context)
+                    state.adminPassword = nil
+                    return .next
+                }
+                if failure.kind == .cancelled { throw failure }
+                try tryNext(host, failure, &state)
+            }
+        }
+        throw exhausted(state)
+    }
+
+    /// What the host may have made of the command is removed when it answers again.
+    private func abandon(
+        _ host: HostName, _ failure: Failure, _ state: inout BuildTaskState, _ context: StepContext
+    ) async throws {
+        try await cleanup.add(instance: state.instance, host: host, for: context)
+        try tryNext(host, failure, &state)
+    }
+
+    private func tryNext(_ host: HostName, _ failure: Failure, _ state: inout BuildTaskState) throws {
+        state.failures.append(HostFailure(host: host, failure: failure))
+        switch failure.kind {
+        // The same on every host, so another try would only take time.
+        case .imageUnacceptable, .invalidParameters: throw failure
+        default: break
+        }
+        state.attempt += 1
+        state.dispatchedEpoch = nil
+    }
+
+    private func exhausted(_ state: BuildTaskState) -> Failure {
+        let reasons = state.failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ")
+        guard state.failures.count != 1 else { return Failure(.hypervisor, "Build failed on host \(reasons)") }
+        return Failure(
+            .noValidHost,
+            "No valid host was found. Exhausted all \(state.failures.count) hosts available for this build. \(reasons)")
+    }
+}

@@ -1,0 +1,40 @@
+internal import Database
+internal import Model
+internal import RPC
+internal import Tasks
+
+/// Takes the guest from its host. A host that is down does not hold up the user: the record is closed, and the host is
+/// asked until it answers.
+struct DeleteOnHost: TaskStep {
+    let name = "delete_on_host"
+    // A host may stay away for weeks; what it holds is still to be removed when it is back.
+    let deadline = Duration.seconds(90 * 86_400)
+    let retry = RetryPolicy.standard
+    let ledger: InstanceLedger
+    let command: HostCommand
+    let liveness: Liveness
+
+    func run(_ state: inout DeleteTaskState, _ context: StepContext) async throws -> StepOutcome {
+        if state.host == nil { state.host = try await ledger.find(state.instance)?.host }
+        guard let host = state.host else { return .next }
+        let progress = try await command.progress(
+            DeleteInstance.self, to: host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch, context
+        ) { .init(header: $0) }
+        switch progress {
+        case .ended(let report):
+            if let failure = report.failure { throw failure }
+            return .next
+        case .refused(let failure) where failure.kind == .notFound || failure.kind == .forbidden:
+            // The host was revoked: there is nobody left to ask.
+            return .next
+        case .refused(let failure):
+            throw failure
+        case .undelivered, .underWay:
+            if await !liveness.isUp(host, now: context.now()), !state.isRecordDeleted {
+                try await ledger.finishDelete(state.instance, context)
+                state.isRecordDeleted = true
+            }
+            return .wait(until: context.now() + .seconds(state.isRecordDeleted ? 30 : 2))
+        }
+    }
+}

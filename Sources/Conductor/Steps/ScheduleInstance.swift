@@ -1,0 +1,31 @@
+internal import Database
+internal import Model
+internal import RPC
+internal import Tasks
+
+/// First step of a build: the hosts to try, in order.
+struct ScheduleInstance: TaskStep {
+    let name = "schedule"
+    let deadline = Duration.seconds(120)
+    let retry = RetryPolicy.standard
+    let ledger: InstanceLedger
+    let scheduler: RPCClient
+    let alternates: Int
+
+    func isDone(_ state: BuildTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
+
+    func run(_ state: inout BuildTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let instance = try await ledger.current(state.instance, context)
+        let request = PlacementRequest(
+            instances: [instance.id], resources: instance.resources, projectID: instance.projectID,
+            availabilityZone: instance.availabilityZone, schedulerHints: instance.schedulerHints,
+            alternates: alternates)
+        let answer = try await scheduler.call(SelectDestinations.self, .init(request: request))
+        guard let hosts = answer.selections.first, !hosts.isEmpty else {
+            let refusal = answer.refusal ?? PlacementRefusal(hostsConsidered: 0, reasons: [])
+            throw Failure(.noValidHost, refusal.message)
+        }
+        state.candidates = hosts
+        return .next
+    }
+}

@@ -1,0 +1,98 @@
+import Database
+import Model
+import RPC
+import Synchronization
+import Tasks
+import Testing
+
+@Suite struct BuildTests {
+    @Test("A build reaches its host, becomes ACTIVE, and its password is nowhere afterwards")
+    func success() async throws {
+        let plane = try await ControlPlane()
+        let host = try await plane.addHost("one")
+        let (instance, task) = try await plane.create(password: "s3cret-word")
+        let active = try await plane.wait(for: instance.id) { $0.vmState == .active }
+        #expect(active.host == host.name)
+        #expect(active.taskState == nil)
+        #expect(active.powerState == .running)
+        #expect(host.state.withLock { $0.builds.first?.adminPassword } == "s3cret-word")
+        let row = try await plane.waitForEnd(of: task)
+        #expect(row.status == .succeeded)
+        #expect(!String(decoding: row.state, as: UTF8.self).contains("s3cret-word"))
+        let action = try #require(try await plane.database.actions.list(instance.id).first)
+        #expect(action.finishedAt != nil && action.message == nil)
+        let events = try await plane.database.actions.events(instance.id, action.requestID)
+        #expect(events.map(\.result) == ["Success"])
+        await host.stop()
+        await plane.stop()
+    }
+
+    @Test("A host that refuses or fails is followed by the next, and the fault names them all when none is left")
+    func alternates() async throws {
+        let plane = try await ControlPlane()
+        let first = try await plane.addHost("first", memoryMiB: 8_192)
+        let second = try await plane.addHost("second", memoryMiB: 4_096)
+        first.answer("build", .refuse(Failure(.insufficientResources, "vcpus: asked 1, free 0")))
+        let (good, _) = try await plane.create()
+        #expect(try await plane.wait(for: good.id) { $0.vmState == .active }.host == second.name)
+
+        second.answer("build", .fail(Failure(.hypervisor, "libvirt refused the XML", isRetriable: true)))
+        let (bad, task) = try await plane.create()
+        let failed = try await plane.wait(for: bad.id) { $0.vmState == .error }
+        #expect(failed.taskState == nil)
+        let message = try #require(failed.fault?.message)
+        #expect(message.contains("first: vcpus: asked 1, free 0"))
+        #expect(message.contains("second: libvirt refused the XML"))
+        #expect(try await plane.waitForEnd(of: task).status == .failed)
+        await first.stop()
+        await second.stop()
+        await plane.stop()
+    }
+
+    @Test("What would fail on every host is tried on one only")
+    func notRetriable() async throws {
+        let plane = try await ControlPlane()
+        let first = try await plane.addHost("first")
+        let second = try await plane.addHost("second", memoryMiB: 4_096)
+        first.answer("build", .fail(Failure(.imageUnacceptable, "the image needs 3 GiB, the flavor has 1 GiB")))
+        let (instance, _) = try await plane.create()
+        let failed = try await plane.wait(for: instance.id) { $0.vmState == .error }
+        #expect(failed.fault?.message == "the image needs 3 GiB, the flavor has 1 GiB")
+        #expect(second.commands("build").isEmpty)
+        await first.stop()
+        await second.stop()
+        await plane.stop()
+    }
+
+    @Test("No valid host is a fault with reasons and counts")
+    func noValidHost() async throws {
+        let plane = try await ControlPlane()
+        let (alone, _) = try await plane.create()
+        let nobody = try await plane.wait(for: alone.id) { $0.vmState == .error }
+        #expect(nobody.fault?.message == "No valid host was found. No compute host has reported yet.")
+        let host = try await plane.addHost("small", memoryMiB: 1_024)
+        let (large, _) = try await plane.create(memoryMiB: 3_072)
+        let refused = try await plane.wait(for: large.id) { $0.vmState == .error }
+        #expect(
+            refused.fault?.message
+                == "No valid host was found. Of 1 host: 1 short of memory (nearest by 2048 MiB).")
+        #expect(host.commands("build").isEmpty)
+        await host.stop()
+        await plane.stop()
+    }
+
+    @Test("A host that cannot be reached is left, and cleaned when it answers again")
+    func unreachable() async throws {
+        let plane = try await ControlPlane()
+        let gone = try await plane.addHost("gone", memoryMiB: 8_192)
+        let here = try await plane.addHost("here", memoryMiB: 4_096)
+        await gone.stop()
+        let (instance, task) = try await plane.create()
+        #expect(try await plane.wait(for: instance.id) { $0.vmState == .active }.host == here.name)
+        let cleanup = try await plane.database.tasks.list(instance: instance.id, unfinishedOnly: true, limit: 10)
+        #expect(cleanup.map(\.kind) == [TaskKind.cleanup])
+        #expect(cleanup.first?.parent == task)
+        await here.stop()
+        await plane.stop()
+    }
+}

@@ -1,0 +1,160 @@
+import Crypto
+import Database
+import HTTP
+import Model
+import RPC
+import Synchronization
+import Telemetry
+
+/// A compute host that records what it is told and answers as the test says.
+final class PlayedHost: Sendable {
+    enum Reply: Sendable {
+        /// Record the command, report success.
+        case succeed
+        /// Record the command, report this failure.
+        case fail(Failure)
+        /// Refuse the command itself.
+        case refuse(Failure)
+        /// Record the command and report nothing.
+        case stayQuiet
+    }
+    struct State: Sendable {
+        var reply: [String: Reply] = [:]
+        var commands: [(name: String, header: CommandHeader)] = []
+        var builds: [BuildInstance.Params] = []
+        var secret = ""
+        var conductorSecretHash = ""
+    }
+
+    let name: HostName
+    private let plane: ControlPlane
+    private let server: HTTPServer
+    let state: Mutex<State>
+    private let sequence = Atomic<Int64>(0)
+
+    init(name: HostName, plane: ControlPlane) async throws {
+        (self.name, self.plane) = (name, plane)
+        state = Mutex(State())
+        let box = Box()
+        let rpc = RPCServer(
+            name: "compute", verifier: box, idempotency: MemoryIdempotencyStore(), now: WallClock.now)
+        var router = Router()
+        rpc.mount(on: &router)
+        server = HTTPServer(ServerConfiguration(name: "compute", address: "127.0.0.1", port: 0), router: router)
+        box.host.withLock { $0 = self }
+        rpc.register(BuildInstance.self, allowed: [.conductor]) { params, _ in
+            self.state.withLock { $0.builds.append(params) }
+            return try await self.take("build", params.header)
+        }
+        rpc.register(DeleteInstance.self, allowed: [.conductor]) { params, _ in
+            try await self.take("delete", params.header)
+        }
+        rpc.register(ChangePower.self, allowed: [.conductor]) { params, _ in
+            try await self.take("power", params.header)
+        }
+        rpc.register(GetConsoleOutput.self, allowed: [.conductor]) { params, _ in
+            .init(output: "console of \(params.instance)\n")
+        }
+        try server.start()
+    }
+
+    /// Sendable: set once, before the server listens.
+    private final class Box: PeerVerifier, Sendable {
+        let host = Mutex<PlayedHost?>(nil)
+
+        func verify(peer: String, secret: String) async throws -> Peer? {
+            let expected = host.withLock { $0?.state.withLock { $0.conductorSecretHash } }
+            guard peer == "service:conductor", Hex.encode(digest(.sha256, of: Array(secret.utf8))) == expected else {
+                return nil
+            }
+            return .service("conductor")
+        }
+    }
+
+    func stop() async { await server.stop(grace: .zero) }
+
+    func answer(_ command: String, _ reply: Reply) { state.withLock { $0.reply[command] = reply } }
+
+    func commands(_ name: String) -> [CommandHeader] {
+        state.withLock { $0.commands.filter { $0.name == name }.map(\.header) }
+    }
+
+    func join(token given: String? = nil) async throws {
+        let token = given ?? Hex.encode(randomBytes(24))
+        if given == nil {
+            try await plane.database.credentials.enroll(
+                name, tokenHash: digest(.sha256, of: Array(token.utf8)), expiresAt: WallClock.now() + .seconds(900),
+                now: WallClock.now())
+        }
+        let response = try await plane.http.send(
+            ClientRequest(
+                method: .post, url: plane.url + "/apus/v1/join",
+                body: .bytes(
+                    JSON.object([
+                        "host": .string(name.rawValue), "token": .string(token), "csr": .null,
+                        "address": "127.0.0.1", "port": .integer(Int64(server.port)),
+                    ]).serialized())))
+        guard response.status == 200 else {
+            throw Failure(.forbidden, String(decoding: response.body, as: UTF8.self))
+        }
+        let answer = try JSON(parsing: response.body)
+        state.withLock {
+            $0.secret = answer["secret"]?.text ?? ""
+            $0.conductorSecretHash = answer["conductor_secret_hash"]?.text ?? ""
+        }
+    }
+
+    var conductor: RPCClient {
+        RPCClient(
+            http: plane.http,
+            peers: [
+                PeerAddress(
+                    url: plane.url,
+                    credential: PeerCredential(peer: "host:\(name)", secret: state.withLock { $0.secret }))
+            ])
+    }
+
+    func report(memoryMiB: Int) async throws {
+        let number = sequence.add(1, ordering: .relaxed).newValue
+        _ = try await conductor.call(
+            Heartbeat.self, .init(host: name, binary: "nova-compute", version: 1, sequence: number))
+        _ = try await conductor.call(
+            ReportHost.self,
+            .init(
+                report: HostReport(
+                    host: name, uuid: "uuid-\(name)", hypervisorHostname: name.rawValue, hypervisorType: "QEMU",
+                    hypervisorVersion: 7_002_000, hostAddress: "127.0.0.1",
+                    total: Resources(vcpus: 8, memoryMiB: memoryMiB, diskGiB: 100), reserved: .zero, used: .zero,
+                    ratios: AllocationRatios(), diskAvailableLeastGiB: 100, runningInstances: 0, workload: 0,
+                    cpuModel: nil, cpuVendor: nil, architecture: "x86_64", cpuTopology: CPUTopology(),
+                    cpuFeatures: [], uptimeSeconds: 1, sequence: number, measuredAt: WallClock.now())))
+        // Heartbeats are written once a second; the scheduler reads them from the database.
+        _ = try await eventually("the heartbeat to be written") {
+            try await plane.database.services.find(host: name, binary: "nova-compute")
+        }
+    }
+
+    /// Reports the end of a command.
+    func finish(_ header: CommandHeader, _ failure: Failure? = nil) async throws {
+        _ = try await conductor.call(
+            ReportOperation.self,
+            .init(
+                header: header, host: name, failure: failure, powerState: failure == nil ? .running : .noState,
+                interfaces: nil, launchedAt: failure == nil ? WallClock.now() : nil, steps: [],
+                endedAt: WallClock.now()))
+    }
+
+    private func take(_ name: String, _ header: CommandHeader) async throws -> RPCConfirmation {
+        let reply = state.withLock { state in
+            state.commands.append((name, header))
+            return state.reply[name] ?? .succeed
+        }
+        switch reply {
+        case .refuse(let failure): throw failure
+        case .stayQuiet: break
+        case .succeed: Task { try await self.finish(header) }
+        case .fail(let failure): Task { try await self.finish(header, failure) }
+        }
+        return RPCConfirmation()
+    }
+}
