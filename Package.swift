@@ -134,7 +134,11 @@ let package = Package(
         tests("SchedulingTests", ["Scheduling", "Model"]),
         tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
         tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration", "Telemetry"]),
-        tests("ComputeTests", ["Compute", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Configuration"]),
+        tests(
+            "ComputeTests",
+            [
+                "Compute", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
+            ]),
         tests("LibvirtDriverTests", ["LibvirtDriver", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "RPC", "HTTP", "Model", "Configuration"]),
