@@ -42,7 +42,10 @@ public final class RPCClient: Sendable {
     ) async throws(Failure) -> M.Result {
         let bytes: [UInt8]
         do {
-            bytes = Array(try JSONEncoder().encode(params))
+            let encoder = JSONEncoder()
+            // The receiver compares repetitions by their bytes, and a dictionary has a new order each time.
+            encoder.outputFormatting = .sortedKeys
+            bytes = Array(try encoder.encode(params))
         } catch {
             throw Failure(.internalError, "the parameters of \(M.name) cannot be written as JSON")
         }
