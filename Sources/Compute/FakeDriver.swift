@@ -158,7 +158,7 @@ public final class FakeDriver: VirtDriver {
 
     public func removeDisks(_ id: InstanceID) async throws {
         try await perform(.removeDisks, id) { state in
-            if let domain = state.domains[id], domain.powerState == .running {
+            if let domain = state.domains[id], domain.isOurs, domain.powerState == .running {
                 throw Failure(.storage, "the disks of \(domain.name) are in use")
             }
             state.disks.remove(id)

@@ -1,0 +1,92 @@
+internal import Configuration
+internal import HTTP
+internal import Model
+internal import RPC
+internal import TaskStore
+internal import Telemetry
+
+extension AgentCore {
+    /// Answers conductors until it is cancelled, then finishes what it has begun to answer.
+    func serve(_ serving: @Sendable (UInt16) -> Void) async throws {
+        let rpc = RPCServer(
+            name: "apus-compute", verifier: ConductorVerifier(secretHash: identity.conductorSecretHash),
+            idempotency: SQLiteIdempotencyStore(database: journal.database), now: journal.now)
+        register(on: rpc)
+        var router = Router()
+        rpc.mount(on: &router)
+        let tls = identity.certificatePEM.flatMap { certificate in
+            identity.privateKeyPEM.map { ServerTLS(certificatePEM: certificate, privateKeyPEM: $0) }
+        }
+        guard tls != nil || listen.isLoopback || configuration[RPCOptions.allowPlaintext] else {
+            throw Failure(
+                .forbidden,
+                "[compute] listen = \(listen) is beyond this machine, and this host has no certificate: join over https, "
+                    + "or set [apus] allow_plaintext")
+        }
+        var server = ServerConfiguration()
+        server.address = listen.address
+        server.port = listen.port
+        server.tls = tls
+        server.name = "compute"
+        try await run(HTTPServer(server, router: router)) { port in
+            Logger("agent").notice("serving", ["address": listen.address, "port": Int(port), "tls": tls != nil])
+            serving(port)
+        }
+    }
+
+    /// `/metrics` and `/healthz`, on an address of this machine alone.
+    func serveMetrics() async throws {
+        let address = try ListenAddress(configuration[ComputeOptions.metricsListen])
+        var router = Router()
+        router.on(.get, "/metrics") { _ in
+            HTTPResponse(
+                200, headers: ["Content-Type": "text/plain; version=0.0.4"], body: .bytes(Metrics.shared.render()))
+        }
+        let (journal, watcher) = (journal, watcher)
+        router.on(.get, "/healthz") { _ in
+            try await journal.ping()
+            let isConnected = await watcher.isConnected
+            return HTTPResponse(
+                isConnected ? 200 : 503, headers: ["Content-Type": "text/plain"],
+                body: .bytes(Array((isConnected ? "ok\n" : "the hypervisor is out of reach\n").utf8)))
+        }
+        var server = ServerConfiguration()
+        server.address = address.address
+        server.port = address.port
+        server.name = "metrics"
+        try await run(HTTPServer(server, router: router)) { _ in }
+    }
+
+    private func run(_ server: HTTPServer, _ serving: (UInt16) -> Void) async throws {
+        try server.start()
+        serving(server.port)
+        let (never, end) = AsyncStream.makeStream(of: Void.self)
+        // Ends with this task's cancellation, and with nothing else.
+        for await _ in never {}
+        withExtendedLifetime(end) {}
+        await server.stop(grace: .seconds(5))
+    }
+
+    private func register(on rpc: RPCServer) {
+        let (dispatcher, driver, journal) = (dispatcher, driver, journal)
+        rpc.register(BuildInstance.self, allowed: [.conductor]) { params, call in
+            try await dispatcher.build(params, call.requestID)
+            return RPCConfirmation()
+        }
+        rpc.register(DeleteInstance.self, allowed: [.conductor]) { params, call in
+            try await dispatcher.delete(params, call.requestID)
+            return RPCConfirmation()
+        }
+        rpc.register(ChangePower.self, allowed: [.conductor]) { params, call in
+            try await dispatcher.changePower(params, call.requestID)
+            return RPCConfirmation()
+        }
+        rpc.register(GetConsoleOutput.self, allowed: [.conductor]) { params, _ in
+            guard try await journal.guest(params.instance) != nil else {
+                throw Failure(.notFound, "instance \(params.instance) is not on this host")
+            }
+            let bytes = try await driver.consoleLog(params.instance, limit: ConsoleText.limit)
+            return GetConsoleOutput.Result(output: ConsoleText.clean(bytes, lines: params.lines))
+        }
+    }
+}

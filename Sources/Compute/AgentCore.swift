@@ -1,0 +1,160 @@
+internal import Configuration
+internal import HTTP
+internal import Model
+internal import RPC
+internal import SQLite
+internal import TaskStore
+internal import Tasks
+internal import Telemetry
+
+/// The parts of a running agent, wired.
+struct AgentCore: Sendable {
+    let configuration: Configuration
+    let identity: AgentIdentity
+    let listen: ListenAddress
+    let lock: FolderLock
+    let driver: any VirtDriver
+    let journal: Journal
+    let tracker: ResourceTracker
+    let http: HTTPClient
+    let client: RPCClient
+    let engine: TaskEngine
+    let dispatcher: Dispatcher
+    let outbox: Outbox
+    let watcher: GuestWatcher
+    let reporter: HostReporter
+    let comparison: Comparison
+    let recovery: Recovery
+    let sequence: SequenceCounter
+
+    private static let log = Logger("agent")
+
+    /// Opens the journal and the hypervisor and wires everything; nothing runs yet. What was opened is closed again
+    /// when a later part cannot be.
+    static func make(
+        configuration: Configuration, driver: any VirtDriver, conductors: [String], undoAttempts: Int,
+        now: @escaping Now
+    ) async throws -> AgentCore {
+        let statePath = configuration[CommonOptions.statePath]
+        let host = HostName(configuration[CommonOptions.host])
+        guard let identity = try AgentIdentity.load(statePath: statePath) else {
+            throw Failure(.unauthenticated, "host \(host) has not joined: apus-compute --join URL --token-file FILE")
+        }
+        guard identity.host == host else {
+            throw Failure(
+                .conflict, "this host joined as \(identity.host), the configuration names it \(host): never rename it")
+        }
+        let listen = try ListenAddress(configuration[ComputeOptions.listen])
+        let lock = try FolderLock(folder: statePath)
+        let journal = try await Journal.open(.file(statePath + "/agent.db"), now: now)
+        do {
+            return try await wire(
+                configuration, identity, listen, lock, driver, journal, conductors: conductors, host: host,
+                undoAttempts: undoAttempts, now: now)
+        } catch {
+            await driver.stop()
+            await journal.database.close()
+            throw error
+        }
+    }
+
+    private static func wire(
+        _ configuration: Configuration, _ identity: AgentIdentity, _ listen: ListenAddress, _ lock: FolderLock,
+        _ driver: any VirtDriver, _ journal: Journal, conductors: [String], host: HostName, undoAttempts: Int,
+        now: @escaping Now
+    ) async throws -> AgentCore {
+        let storage = SQLiteTaskStorage(database: journal.database)
+        try await journal.database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
+        try await journal.database.migrate(
+            SQLiteIdempotencyStore.migrations, component: SQLiteIdempotencyStore.component)
+        let uuid = try await journal.hostUUID()
+        let sequence = SequenceCounter(first: try await journal.firstSequence())
+        try await driver.start()
+        let capacity = try await driver.capacity()
+        let triggers = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let tracker = ResourceTracker(
+            ResourceLedger(
+                total: capacity.total, reserved: configuration.reservedResources,
+                ratios: configuration.allocationRatios, claims: try await journal.claims())
+        ) { triggers.continuation.yield() }
+        let tls = ClientTLS(
+            caPEM: identity.authorityPEM, clientCertificatePEM: identity.certificatePEM,
+            clientKeyPEM: identity.privateKeyPEM)
+        let http = HTTPClient(tls: tls)
+        let client = RPCClient(
+            http: http, peers: configuration.peers(conductors, identity),
+            isPlaintextAllowed: configuration[RPCOptions.allowPlaintext])
+        let outbox = Outbox(journal: journal, client: client, host: host, sequence: { sequence.next() })
+        let watcher = GuestWatcher(
+            driver: driver, journal: journal, host: host, sequence: { sequence.next() }, wakeOutbox: { outbox.wake() })
+        let engine = TaskEngine(
+            storage: storage, owner: "agent:\(host)",
+            limits: [OperationKind.build.rawValue: configuration[ComputeOptions.maxConcurrentBuilds]],
+            undoAttempts: undoAttempts, now: now)
+        let dispatcher = Dispatcher(
+            journal: journal, tracker: tracker, engine: engine, rows: OperationRows(host: host),
+            wakeOutbox: { outbox.wake() }, now: now)
+        let open = try await journal.database.read { try $0.openOperations() }
+        let recovery = Recovery(open: Set(open.map(\.id)))
+        let reporter = HostReporter(
+            .init(host: host, uuid: uuid, address: configuration.hostAddress(listen)), capacity: capacity,
+            driver: driver, journal: journal, tracker: tracker, client: client, triggers: triggers,
+            sequence: { sequence.next() })
+        let comparison = Comparison(
+            host: host, journal: journal, client: client, sequence: { sequence.next() }, wakeOutbox: { outbox.wake() })
+        let ending = OperationEnding(
+            driver: driver, journal: journal, tracker: tracker, host: host, outbox: outbox, watcher: watcher,
+            next: { try await dispatcher.next(of: $0) },
+            ended: { id in
+                await recovery.ended(id)
+                reporter.trigger()
+            })
+        let tools = OperationTools(
+            driver: driver,
+            images: ImageFetcher(
+                host: host, client: client, http: http, allowsPlaintext: configuration[RPCOptions.allowPlaintext]),
+            now: now, shutdownGrace: configuration[ComputeOptions.shutdownTimeout],
+            rebootGrace: configuration[ComputeOptions.waitSoftReboot],
+            progress: { await outbox.note($0, $1) }, guest: { try await journal.guest($0) })
+        OperationDefinitions(tools: tools, ending: ending).register(with: engine)
+        return AgentCore(
+            configuration: configuration, identity: identity, listen: listen, lock: lock, driver: driver,
+            journal: journal, tracker: tracker, http: http, client: client, engine: engine, dispatcher: dispatcher,
+            outbox: outbox, watcher: watcher, reporter: reporter, comparison: comparison, recovery: recovery,
+            sequence: sequence)
+    }
+
+    /// Ends what `make` opened; guests go on.
+    func close() async {
+        await driver.stop()
+        await http.shutdown()
+        await journal.database.close()
+        lock.release()
+    }
+}
+
+extension Configuration {
+    fileprivate var reservedResources: Resources {
+        Resources(
+            vcpus: self[ComputeOptions.reservedHostCPUs], memoryMiB: self[ComputeOptions.reservedHostMemoryMB],
+            diskGiB: (self[ComputeOptions.reservedHostDiskMB] + 1_023) / 1_024)
+    }
+
+    fileprivate var allocationRatios: AllocationRatios {
+        AllocationRatios(
+            cpu: self[ComputeOptions.cpuAllocationRatio], memory: self[ComputeOptions.ramAllocationRatio],
+            disk: self[ComputeOptions.diskAllocationRatio])
+    }
+
+    fileprivate func hostAddress(_ listen: ListenAddress) -> String {
+        let own = self[ComputeOptions.myIP]
+        return own.isEmpty ? listen.address : own
+    }
+
+    fileprivate func peers(_ given: [String], _ identity: AgentIdentity) -> [PeerAddress] {
+        let configured = self[ComputeOptions.conductors]
+        let urls = given.isEmpty ? (configured.isEmpty ? identity.conductors : configured) : given
+        let credential = PeerCredential(peer: "host:\(identity.host)", secret: identity.secret)
+        return urls.map { PeerAddress(url: $0, credential: credential) }
+    }
+}

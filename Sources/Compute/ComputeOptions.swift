@@ -1,0 +1,98 @@
+public import Configuration
+internal import HTTP
+
+/// The agent's options, under Nova's names where Nova has them.
+public enum ComputeOptions {
+    public static let myIP = Option(
+        "DEFAULT", "my_ip", default: "",
+        help: "This host's management address, as hypervisor lists show it. Empty: the address of [compute] listen.")
+    public static let reportInterval = Option(
+        "DEFAULT", "report_interval", default: Duration.seconds(10), help: "Time between heartbeats.",
+        check: { $0 >= .milliseconds(100) && $0 <= .seconds(300) ? nil : "0.1 s to 300 s" })
+    public static let updateResourcesInterval = Option(
+        "DEFAULT", "update_resources_interval", default: Duration.zero,
+        help: "Time between audits of the host's resources, each with a report. 0: 60 s; negative: none.")
+    public static let syncPowerStateInterval = Option(
+        "DEFAULT", "sync_power_state_interval", default: Duration.seconds(600),
+        help: "Time between comparisons of every guest with its record. 0: 60 s; negative: none.")
+    public static let instanceDeleteInterval = Option(
+        "DEFAULT", "instance_delete_interval", default: Duration.seconds(300),
+        help: "Time between attempts to remove what a failed removal left. 0: 60 s; negative: none.")
+    public static let periodicFuzzyDelay = Option(
+        "DEFAULT", "periodic_fuzzy_delay", default: Duration.seconds(60),
+        help: "The first run of a periodic task comes after a random part of this.")
+    public static let maxConcurrentBuilds = Option(
+        "DEFAULT", "max_concurrent_builds", default: 10, help: "How many builds may run at once.",
+        check: { (1...1_000).contains($0) ? nil : "1 to 1000" })
+    public static let shutdownTimeout = Option(
+        "DEFAULT", "shutdown_timeout", default: Duration.seconds(60),
+        help: "How long a guest may take to shut down before it is powered off.",
+        check: { $0 >= .zero && $0 <= .seconds(3_600) ? nil : "0 to 3600 s" })
+    public static let waitSoftReboot = Option(
+        "libvirt", "wait_soft_reboot_seconds", default: Duration.seconds(120),
+        help: "How long a guest may take to reboot by itself before it is reset.",
+        check: { $0 >= .zero && $0 <= .seconds(3_600) ? nil : "0 to 3600 s" })
+
+    public static let cpuAllocationRatio = Option(
+        "DEFAULT", "cpu_allocation_ratio", default: 4.0, help: "How many vCPUs are promised for one processor.",
+        check: isRatio)
+    public static let ramAllocationRatio = Option(
+        "DEFAULT", "ram_allocation_ratio", default: 1.0, help: "How far memory is promised beyond what is there.",
+        check: isRatio)
+    public static let diskAllocationRatio = Option(
+        "DEFAULT", "disk_allocation_ratio", default: 1.0, help: "How far disk is promised beyond what is there.",
+        check: isRatio)
+    public static let reservedHostMemoryMB = Option(
+        "DEFAULT", "reserved_host_memory_mb", default: 512, help: "MiB of memory that are the host's own.",
+        check: isAmount)
+    public static let reservedHostDiskMB = Option(
+        "DEFAULT", "reserved_host_disk_mb", default: 0, help: "MiB of disk that are the host's own.", check: isAmount)
+    public static let reservedHostCPUs = Option(
+        "DEFAULT", "reserved_host_cpus", default: 0, help: "Processors that are the host's own.", check: isAmount)
+
+    public static let listen = Option(
+        "compute", "listen", default: "127.0.0.1:8783", help: "Address and port of the agent's RPC.",
+        check: { (try? ListenAddress($0)) == nil ? "ADDRESS:PORT, an IPv6 address in brackets" : nil })
+    public static let conductors = Option(
+        "compute", "conductors", default: [String](),
+        help: "URLs of the conductors. Empty: the one that this host joined.")
+    public static let recoveryTimeout = Option(
+        "compute", "recovery_timeout", default: Duration.seconds(60),
+        help: "How long the agent finishes or undoes interrupted operations before it reports itself up all the same.")
+    public static let metricsListen = Option(
+        "metrics", "listen", default: "", help: "Loopback address and port of /metrics and /healthz. Empty: off.",
+        check: {
+            $0.isEmpty || (try? ListenAddress($0))?.isLoopback == true ? nil : "a loopback ADDRESS:PORT, or nothing"
+        })
+
+    /// All of them, for `Configuration.load`.
+    public static let all: [AnyOption] =
+        CommonOptions.all + [
+            myIP.erased, reportInterval.erased, updateResourcesInterval.erased,
+            syncPowerStateInterval.erased, instanceDeleteInterval.erased, periodicFuzzyDelay.erased,
+            maxConcurrentBuilds.erased, shutdownTimeout.erased, waitSoftReboot.erased, cpuAllocationRatio.erased,
+            ramAllocationRatio.erased, diskAllocationRatio.erased, reservedHostMemoryMB.erased,
+            reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
+            recoveryTimeout.erased,
+            metricsListen.erased,
+        ]
+}
+
+/// Whether the host of an `http(s)://` URL is of this machine alone. No for anything that programs read differently.
+func isLoopbackURL(_ url: String) -> Bool {
+    guard let scheme = url.firstRange(of: "://") else { return false }
+    let authority = url[scheme.upperBound...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+    guard !authority.contains(where: { $0 == "@" || $0 == "\\" }) else { return false }
+    if authority.hasPrefix("[") {
+        return ListenAddress.isLoopback(String(authority.dropFirst().prefix { $0 != "]" }))
+    }
+    return ListenAddress.isLoopback(String(authority.prefix { $0 != ":" }))
+}
+
+@Sendable private func isRatio(_ value: Double) -> String? {
+    value > 0 && value <= 1_000 ? nil : "more than 0, at most 1000"
+}
+
+@Sendable private func isAmount(_ value: Int) -> String? {
+    (0...1_000_000_000).contains(value) ? nil : "0 or more"
+}

@@ -1,0 +1,169 @@
+internal import Model
+internal import RPC
+internal import SQLite
+internal import Telemetry
+
+/// Compares what the hypervisor has with what the journal says, and tells the difference: by event, and by the
+/// periodic check for what events missed.
+///
+/// A guest with an operation under way is left to the operation. A broken connection says nothing about any guest.
+actor GuestWatcher {
+    private static let concurrency = 8
+
+    private let driver: any VirtDriver
+    private let journal: Journal
+    private let host: HostName
+    private let sequence: @Sendable () -> Int64
+    private let wakeOutbox: @Sendable () -> Void
+    private let wakes: AsyncStream<Void>
+    private nonisolated let wakeSink: AsyncStream<Void>.Continuation
+    private let log = Logger("agent.guests")
+    private let connected = Metrics.shared.gauge("agent_hypervisor_connected", help: "1 while the hypervisor answers.")
+    private let orphanCount = Metrics.shared.gauge("agent_orphan_guests", help: "Our domains without a record.")
+    private let missingCount = Metrics.shared.gauge("agent_missing_guests", help: "Records without a domain.")
+    private let changes = Metrics.shared.counter(
+        "agent_guest_changes_total", help: "Guests that changed by themselves.")
+
+    private var marked: Set<InstanceID> = []
+    private var busy: Set<InstanceID> = []
+    /// Guests that changed while an operation was under way.
+    private var postponed: Set<InstanceID> = []
+    private(set) var isConnected = false
+    /// Domains of ours that the journal does not know. Listed, never touched.
+    private(set) var orphans: [GuestObservation] = []
+
+    init(
+        driver: any VirtDriver, journal: Journal, host: HostName, sequence: @escaping @Sendable () -> Int64,
+        wakeOutbox: @escaping @Sendable () -> Void
+    ) {
+        (self.driver, self.journal, self.host) = (driver, journal, host)
+        (self.sequence, self.wakeOutbox) = (sequence, wakeOutbox)
+        (wakes, wakeSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// Follows the driver's events until it is cancelled or the driver ends them.
+    func run() async {
+        await withDiscardingTaskGroup { group in
+            group.addTask { await self.followEvents() }
+            for await _ in wakes {
+                while busy.count < Self.concurrency, let id = marked.first(where: { !busy.contains($0) }) {
+                    marked.remove(id)
+                    busy.insert(id)
+                    group.addTask { await self.examine(id) }
+                }
+            }
+        }
+    }
+
+    /// An operation has ended: what happened to its guest meanwhile counts now.
+    func operationEnded(_ id: InstanceID) {
+        guard postponed.remove(id) != nil else { return }
+        mark(id)
+    }
+
+    /// Compares every guest with its record, and looks for guests without one.
+    func compareAll() async throws {
+        let seen = try await driver.guests()
+        let (records, open) = try await journal.database.read { (try $0.guests(), try $0.openOperations()) }
+        let inWork = Set(open.map(\.instance))
+        let byID = Dictionary(seen.filter(\.isOurs).map { ($0.id, $0) }) { first, _ in first }
+        var missing = 0
+        for record in records where !inWork.contains(record.id) {
+            let observation = byID[record.id]
+            if observation == nil, record.vmState != .error { missing += 1 }
+            try await settle(record, observation)
+        }
+        missingCount.set(Double(missing))
+        note(
+            orphans: seen.filter { guest in
+                guest.isOurs && !inWork.contains(guest.id) && !records.contains { $0.id == guest.id }
+            })
+    }
+
+    private func followEvents() async {
+        for await event in driver.events {
+            switch event {
+            case .changed(let id):
+                mark(id)
+            case .disconnected:
+                isConnected = false
+                connected.set(0)
+                log.warning("the hypervisor is out of reach; nothing is concluded about its guests")
+            case .resynchronise:
+                isConnected = true
+                connected.set(1)
+                do {
+                    try await compareAll()
+                } catch {
+                    log.warning("the guests could not be compared", ["error": LoggedError(error)])
+                }
+            }
+        }
+    }
+
+    private func mark(_ id: InstanceID) {
+        // The set is as large as the hypervisor has domains; more than that is somebody making names up.
+        guard marked.count < 100_000 else { return }
+        marked.insert(id)
+        wakeSink.yield()
+    }
+
+    private func examine(_ id: InstanceID) async {
+        do {
+            let (record, lane) = try await journal.database.read { (try $0.guest(id), try $0.lane(id)) }
+            if let record {
+                if lane.isEmpty {
+                    let seen = try await driver.observe(id)
+                    try await settle(record, seen.flatMap { $0.isOurs ? $0 : nil })
+                } else {
+                    postponed.insert(id)
+                    // The operation may have ended between the reading and this line, and not found the guest here.
+                    if try await journal.database.read({ try $0.lane(id) }).isEmpty { operationEnded(id) }
+                }
+            }
+        } catch {
+            log.warning("a guest could not be examined", ["instance": id, "error": LoggedError(error)])
+        }
+        busy.remove(id)
+        wakeSink.yield()
+    }
+
+    /// Records and tells what is new about a guest, unless an operation has begun since it was seen.
+    private func settle(_ record: GuestRecord, _ seen: GuestObservation?) async throws {
+        let rule = PowerRule(vmState: record.vmState, known: record.powerState, seen: seen?.powerState)
+        guard rule.isNews else { return }
+        let (host, moment, sequence) = (host, journal.now(), sequence())
+        let isTold = try await journal.database.write { connection in
+            guard var guest = try connection.guest(record.id), guest.vmState == record.vmState,
+                guest.powerState == record.powerState, try connection.lane(record.id).isEmpty,
+                let fence = try connection.fence(record.id)
+            else { return false }
+            guest.powerState = rule.powerState
+            if let vmState = rule.vmState { guest.vmState = vmState }
+            try connection.put(guest, now: moment)
+            let report = ReportInstance.Params(
+                host: host, instance: record.id, fence: fence, vmState: rule.vmState, powerState: rule.powerState,
+                taskState: nil, interfaces: nil, sequence: sequence, observedAt: moment)
+            try connection.enqueue(report, requestID: RequestScope.makeID(), now: moment)
+            return true
+        }
+        guard isTold else { return }
+        changes.increment()
+        log.notice(
+            "a guest changed by itself",
+            [
+                "instance": record.id, "was": record.vmState, "is": rule.vmState ?? record.vmState,
+                "power": rule.powerState.rawValue, "has_domain": seen != nil,
+            ])
+        wakeOutbox()
+    }
+
+    private func note(orphans found: [GuestObservation]) {
+        let known = Set(orphans.map(\.id))
+        for guest in found where !known.contains(guest.id) {
+            log.warning("a domain of ours has no record; it is left alone", ["instance": guest.id, "name": guest.name])
+        }
+        orphans = found
+        orphanCount.set(Double(found.count))
+    }
+}

@@ -1,0 +1,201 @@
+internal import Crypto
+internal import FoundationEssentials
+internal import Model
+internal import SQLite
+internal import Telemetry
+
+/// The agent's memory on disk: what it holds, what it has promised, what it is in the middle of and what it still has
+/// to tell. One SQLite file; every change is durable before the call returns.
+struct Journal: Sendable {
+    let database: SQLiteDatabase
+    let now: Now
+
+    /// Opens the journal at `location` and brings its schema up to date.
+    static func open(_ location: SQLiteDatabase.Location, now: @escaping Now) async throws -> Journal {
+        let database = try await SQLiteDatabase.open(location)
+        do {
+            try await database.migrate(JournalSchema.migrations, component: JournalSchema.component)
+        } catch {
+            await database.close()
+            throw error
+        }
+        return Journal(database: database, now: now)
+    }
+
+    /// The host's persistent uuid, made at the first start.
+    func hostUUID() async throws -> String {
+        try await database.write { connection in
+            if let known = try connection.setting("compute_id") { return known }
+            let made = makeUUID()
+            try connection.setSetting("compute_id", made)
+            return made
+        }
+    }
+
+    /// A number above every one that this agent gave before, in this life or an earlier one: microseconds of the clock,
+    /// or one more than the last where the clock went back.
+    func firstSequence() async throws -> Int64 {
+        let wanted = now().microseconds
+        return try await database.write { connection in
+            let last = try connection.setting("sequence").flatMap { Int64($0) } ?? 0
+            let first = max(wanted, last + 1)
+            // A thousand seconds ahead, so that it need not be written for each report.
+            try connection.setSetting("sequence", String(first + 1_000_000_000))
+            return first
+        }
+    }
+
+    /// Whether the journal answers.
+    func ping() async throws {
+        _ = try await database.read { try $0.first("SELECT count(*) FROM settings") { $0.int(0) } }
+    }
+
+    // MARK: Guests and claims
+
+    func guest(_ id: InstanceID) async throws -> GuestRecord? {
+        try await database.read { try $0.guest(id) }
+    }
+
+    func guests() async throws -> [GuestRecord] {
+        try await database.read { try $0.guests() }
+    }
+
+    func claims() async throws -> [Claim] {
+        try await database.read { try $0.claims() }
+    }
+
+    func fence(_ id: InstanceID) async throws -> Fence? {
+        try await database.read { try $0.fence(id) }
+    }
+
+    /// Forgets ended operations and the fences of instances that left, both after `age`.
+    func trim(olderThan operations: Duration, fences: Duration) async throws -> Int {
+        let moment = now()
+        return try await database.write { connection in
+            let gone = try connection.execute(
+                "DELETE FROM operations WHERE ended_at IS NOT NULL AND ended_at < ?",
+                [.integer((moment - operations).microseconds)])
+            let forgotten = try connection.execute(
+                """
+                DELETE FROM fences WHERE updated_at < ?
+                AND instance NOT IN (SELECT instance FROM guests)
+                AND instance NOT IN (SELECT instance FROM operations)
+                """, [.integer((moment - fences).microseconds)])
+            return gone + forgotten
+        }
+    }
+}
+
+/// A guest as the journal has it.
+struct GuestRecord: Sendable, Hashable {
+    var specification: GuestSpecification
+    /// What the agent believes that the user wants.
+    var vmState: VMState
+    /// What was last seen and told.
+    var powerState: PowerState
+    var launchedAt: Timestamp?
+    /// Set when a removal failed: what is left is tried again.
+    var isLeftover: Bool
+
+    var id: InstanceID { specification.instance.id }
+}
+
+extension SQLiteConnection {
+    func setting(_ key: String) throws -> String? {
+        try first("SELECT value FROM settings WHERE key = ?", [.text(key)]) { $0.text(0) }
+    }
+
+    func setSetting(_ key: String, _ value: String) throws {
+        try execute(
+            "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [.text(key), .text(value)])
+    }
+
+    func fence(_ id: InstanceID) throws -> Fence? {
+        try first("SELECT generation, epoch FROM fences WHERE instance = ?", [.text(id.rawValue)]) {
+            Fence(generation: $0.int64(0), epoch: $0.int64(1))
+        }
+    }
+
+    func setFence(_ id: InstanceID, _ fence: Fence, now: Timestamp) throws {
+        try execute(
+            """
+            INSERT INTO fences (instance, generation, epoch, updated_at) VALUES (?, ?, ?, ?)
+            ON CONFLICT (instance) DO UPDATE SET generation = excluded.generation, epoch = excluded.epoch,
+                updated_at = excluded.updated_at
+            """, [.text(id.rawValue), .integer(fence.generation), .integer(fence.epoch), .integer(now.microseconds)])
+    }
+
+    func guest(_ id: InstanceID) throws -> GuestRecord? {
+        try query("SELECT \(guestColumns) FROM guests WHERE instance = ?", [.text(id.rawValue)], readGuest).first
+    }
+
+    func guests() throws -> [GuestRecord] {
+        try query("SELECT \(guestColumns) FROM guests ORDER BY instance", [], readGuest)
+    }
+
+    func put(_ guest: GuestRecord, now: Timestamp) throws {
+        try execute(
+            """
+            INSERT INTO guests
+                (instance, specification, vm_state, power_state, launched_at, is_leftover, updated_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (instance) DO UPDATE SET specification = excluded.specification,
+                vm_state = excluded.vm_state, power_state = excluded.power_state,
+                launched_at = excluded.launched_at, is_leftover = excluded.is_leftover,
+                updated_at = excluded.updated_at
+            """,
+            [
+                .text(guest.id.rawValue), .blob(try encode(guest.specification)), .text(guest.vmState.rawValue),
+                .integer(Int64(guest.powerState.rawValue)), SQLValue(guest.launchedAt?.microseconds),
+                SQLValue(guest.isLeftover), .integer(now.microseconds),
+            ])
+    }
+
+    func forgetGuest(_ id: InstanceID) throws {
+        try execute("DELETE FROM guests WHERE instance = ?", [.text(id.rawValue)])
+        try execute("DELETE FROM claims WHERE instance = ?", [.text(id.rawValue)])
+    }
+
+    func claims() throws -> [Claim] {
+        try query("SELECT id, instance, vcpus, memory_mib, disk_gib FROM claims ORDER BY instance", [], readClaim)
+    }
+
+    func claim(of id: InstanceID) throws -> Claim? {
+        try query(
+            "SELECT id, instance, vcpus, memory_mib, disk_gib FROM claims WHERE instance = ?", [.text(id.rawValue)],
+            readClaim
+        ).first
+    }
+
+    func insert(_ claim: Claim, now: Timestamp) throws {
+        try execute(
+            "INSERT INTO claims (id, instance, vcpus, memory_mib, disk_gib, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                .text(claim.id.rawValue), .text(claim.instance.rawValue), SQLValue(claim.resources.vcpus),
+                SQLValue(claim.resources.memoryMiB), SQLValue(claim.resources.diskGiB), .integer(now.microseconds),
+            ])
+    }
+}
+
+private func readClaim(_ row: borrowing SQLRow) -> Claim {
+    Claim(
+        id: ClaimID(row.text(0)), instance: InstanceID(row.text(1)),
+        resources: Resources(vcpus: row.int(2), memoryMiB: row.int(3), diskGiB: row.int(4)))
+}
+
+private let guestColumns = "specification, vm_state, power_state, launched_at, is_leftover"
+
+private func readGuest(_ row: borrowing SQLRow) throws -> GuestRecord {
+    GuestRecord(
+        specification: try decode(GuestSpecification.self, row.blob(0)),
+        vmState: VMState(rawValue: row.text(1)) ?? .error,
+        powerState: PowerState(rawValue: row.int(2)) ?? .noState,
+        launchedAt: row.int64OrNil(3).map(Timestamp.init(microseconds:)), isLeftover: row.bool(4))
+}
+
+func encode(_ value: some Encodable) throws -> [UInt8] { Array(try JSONEncoder().encode(value)) }
+
+func decode<T: Decodable>(_ type: T.Type, _ bytes: [UInt8]) throws -> T {
+    try JSONDecoder().decode(type, from: Data(bytes))
+}

@@ -1,0 +1,66 @@
+internal import SQLite
+
+/// The journal's own tables. Those of tasks and idempotency are TaskStore's.
+enum JournalSchema {
+    static let component = "agent"
+
+    static let migrations = [
+        Migration(
+            version: 1,
+            sql: """
+                CREATE TABLE settings (
+                    key TEXT PRIMARY KEY,
+                    value TEXT NOT NULL
+                );
+                -- Outlives the guest, so that a late build cannot bring back what was deleted.
+                CREATE TABLE fences (
+                    instance TEXT PRIMARY KEY,
+                    generation BIGINT NOT NULL,
+                    epoch BIGINT NOT NULL,
+                    updated_at BIGINT NOT NULL
+                );
+                CREATE TABLE guests (
+                    instance TEXT PRIMARY KEY,
+                    specification BLOB NOT NULL,
+                    vm_state TEXT NOT NULL,
+                    power_state BIGINT NOT NULL,
+                    launched_at BIGINT,
+                    is_leftover BIGINT NOT NULL DEFAULT 0,
+                    updated_at BIGINT NOT NULL
+                );
+                CREATE TABLE claims (
+                    id TEXT PRIMARY KEY,
+                    instance TEXT NOT NULL UNIQUE,
+                    vcpus BIGINT NOT NULL,
+                    memory_mib BIGINT NOT NULL,
+                    disk_gib BIGINT NOT NULL,
+                    created_at BIGINT NOT NULL
+                );
+                CREATE TABLE operations (
+                    position INTEGER PRIMARY KEY AUTOINCREMENT,
+                    id TEXT NOT NULL UNIQUE,
+                    kind TEXT NOT NULL,
+                    instance TEXT NOT NULL,
+                    task TEXT,
+                    generation BIGINT NOT NULL,
+                    epoch BIGINT NOT NULL,
+                    request_id TEXT NOT NULL,
+                    accepted_at BIGINT NOT NULL,
+                    ended_at BIGINT,
+                    outcome BLOB
+                );
+                CREATE INDEX operations_lane ON operations (instance, ended_at, position);
+                CREATE INDEX operations_ended ON operations (ended_at);
+                CREATE TABLE outbox (
+                    position INTEGER PRIMARY KEY AUTOINCREMENT,
+                    instance TEXT NOT NULL,
+                    kind TEXT NOT NULL,
+                    idempotency_key TEXT NOT NULL,
+                    request_id TEXT NOT NULL,
+                    payload BLOB NOT NULL,
+                    created_at BIGINT NOT NULL
+                );
+                CREATE INDEX outbox_lane ON outbox (instance, position);
+                """)
+    ]
+}

@@ -1,0 +1,26 @@
+internal import Model
+internal import RPC
+
+/// What a build keeps between its steps.
+struct BuildState: OperationState {
+    /// Without its user data once the config drive is written.
+    var instance: Instance
+    var image: ImageReference
+    /// `nil` once the config drive is written.
+    var adminPassword: String?
+    var interfaces: [NetworkInterface]?
+    var launchedAt: Timestamp?
+    var timings: [ReportOperation.StepTiming] = []
+
+    var instanceID: InstanceID { instance.id }
+
+    var specification: GuestSpecification {
+        GuestSpecification(instance: instance, image: image, interfaces: interfaces ?? [])
+    }
+
+    /// Drops what no record may hold after the step that used it.
+    mutating func forgetSecrets() {
+        adminPassword = nil
+        instance.userData = nil
+    }
+}

@@ -1,0 +1,18 @@
+internal import Model
+internal import Tasks
+
+/// Defines the guest's domain.
+struct DefineDomain: GuestStep {
+    let name = "define_domain"
+    let deadline = Duration.seconds(60)
+    let taskState: TaskState? = .spawning
+
+    func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
+        try await tools.driver.define(state.specification)
+        return .next
+    }
+
+    func undo(_ state: inout BuildState, _ tools: OperationTools) async throws {
+        try await tools.driver.undefine(state.instanceID)
+    }
+}

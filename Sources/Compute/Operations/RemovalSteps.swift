@@ -1,0 +1,87 @@
+internal import Model
+internal import Tasks
+
+/// Pulls the guest's plug. When that fails nothing else may be taken away, so the removal ends here.
+struct PowerOffForRemoval: GuestStep {
+    let name = "power_off"
+    let deadline = Duration.seconds(120)
+    let retry = RetryPolicy.standard
+
+    func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
+        do {
+            try await tools.driver.powerOff(state.instanceID, grace: .zero)
+        } catch let failure as Failure where failure.kind == .conflict {
+            // A domain of that name which is not ours stays; what is ours still goes.
+        }
+        return .next
+    }
+}
+
+/// Removes the domain's definition.
+struct UndefineDomain: GuestStep {
+    let name = "undefine_domain"
+    let deadline = Duration.seconds(60)
+
+    func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
+        try await state.attempt { try await tools.driver.undefine($0.instanceID) }
+        return .next
+    }
+}
+
+/// Gives the guest's address back.
+struct UnplugNetwork: GuestStep {
+    let name = "unplug_network"
+    let deadline = Duration.seconds(60)
+
+    func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
+        let interfaces = try await tools.guest(state.instanceID)?.specification.interfaces ?? []
+        try await state.attempt { try await tools.driver.unplugNetwork($0.instanceID, interfaces) }
+        return .next
+    }
+}
+
+/// Removes the instance's folder.
+struct RemoveDisks: GuestStep {
+    let name = "remove_disks"
+    let deadline = Duration.seconds(300)
+
+    func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
+        try await state.attempt { state in
+            // Powered off three steps ago; somebody at the host may have started it since.
+            try await tools.requireOff(state.instanceID)
+            try await tools.driver.removeDisks(state.instanceID)
+        }
+        return .next
+    }
+}
+
+/// Fails the removal if any of its parts failed; the record, and the claim, go when it succeeds.
+struct CheckRemoval: GuestStep {
+    let name = "check_removal"
+    let deadline = Duration.seconds(10)
+
+    func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
+        guard let first = state.problems.first else { return .next }
+        let messages = state.problems.map(\.message).joined(separator: "; ")
+        throw Failure(first.kind, messages, isRetriable: false)
+    }
+}
+
+extension DeleteState {
+    /// Tries a part of the removal twice and notes what came of it. Cancellation is passed on.
+    fileprivate mutating func attempt(
+        _ body: (DeleteState) async throws -> Void
+    ) async throws {
+        do {
+            do {
+                try await body(self)
+            } catch let failure as Failure where failure.isRetriable {
+                try await body(self)
+            }
+        } catch let failure as Failure where failure.kind == .conflict {
+            // Not ours, so not our removal's concern.
+        } catch let failure as Failure {
+            problems.append(failure)
+        }
+    }
+}

@@ -1,0 +1,85 @@
+internal import Crypto
+public import Model
+internal import Synchronization
+internal import Telemetry
+
+/// The one place where a host's resources are promised and given back. Every method is one synchronous step.
+///
+/// The tracker is the memory, the journal's table `claims` the record: a claim is made inside the transaction that
+/// records it, and released after the one that removes it.
+public final class ResourceTracker: Sendable {
+    private let ledger: Mutex<ResourceLedger>
+    private let changed: @Sendable () -> Void
+    private let gauge = Metrics.shared.gauge("agent_claimed", help: "What this host has promised to instances.")
+    private let refusals = Metrics.shared.counter("agent_claims_refused_total", help: "Claims that did not fit.")
+
+    /// `changed` is called after each claim and release; it must not block.
+    public init(_ ledger: ResourceLedger, changed: @escaping @Sendable () -> Void = {}) {
+        self.ledger = Mutex(ledger)
+        self.changed = changed
+        publish(ledger)
+    }
+
+    public var snapshot: ResourceLedger { ledger.withLock { $0 } }
+
+    /// Reserves `resources`, or says which of them are short. Never suspends, so check and reserve are one step.
+    ///
+    /// To be called where the journal holds no claim of the instance: one that is still in memory then is on its way
+    /// out, and makes room.
+    @discardableResult
+    public func claim(_ resources: Resources, for instance: InstanceID) throws(ClaimError) -> Claim {
+        let claim = Claim(id: ClaimID(makeUUID()), instance: instance, resources: resources)
+        let outcome = ledger.withLock { ledger -> Result<ResourceLedger, ClaimError> in
+            Result { () throws(ClaimError) in
+                var changed = ledger
+                changed.remove(instance)
+                try changed.add(claim)
+                ledger = changed
+                return changed
+            }
+        }
+        switch outcome {
+        case .success(let now):
+            publish(now)
+            changed()
+            return claim
+        case .failure(let error):
+            refusals.increment()
+            throw error
+        }
+    }
+
+    /// Gives back exactly this claim; nothing when the instance holds none, or another by now.
+    public func release(_ claim: Claim) {
+        let now = ledger.withLock { ledger in ledger.remove(claim) ? ledger : nil }
+        guard let now else { return }
+        publish(now)
+        changed()
+    }
+
+    /// Replaces all claims by those that the journal holds; true when they were not the same.
+    @discardableResult
+    public func restore(_ claims: [Claim]) -> Bool {
+        let (now, isOther) = ledger.withLock { ledger in
+            let before = ledger.claims
+            ledger = ResourceLedger(
+                total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, claims: claims)
+            return (ledger, before != ledger.claims)
+        }
+        guard isOther else { return false }
+        publish(now)
+        changed()
+        return true
+    }
+
+    /// What the host has in all, measured anew. Claims stay, even where they no longer fit.
+    public func measured(_ total: Resources) {
+        ledger.withLock { $0.total = total }
+    }
+
+    private func publish(_ ledger: ResourceLedger) {
+        gauge.set(Double(ledger.promised.vcpus), labels: [("resource", "vcpus")])
+        gauge.set(Double(ledger.promised.memoryMiB), labels: [("resource", "memory_mib")])
+        gauge.set(Double(ledger.promised.diskGiB), labels: [("resource", "disk_gib")])
+    }
+}
