@@ -1,0 +1,64 @@
+public import Model
+public import RPC
+internal import Telemetry
+
+/// What the API asks of the conductor.
+public final class ConductorLink: Sendable {
+    private let wakeConductor: @Sendable () async throws -> Void
+    private let fetchConsole: @Sendable (InstanceID, Int?) async throws -> String
+    private let forget: @Sendable (HostName) async throws -> Void
+    private let wakes: AsyncStream<Void>
+    private let waker: AsyncStream<Void>.Continuation
+
+    /// A link made of functions; they throw `Failure`.
+    public init(
+        wake: @escaping @Sendable () async throws -> Void,
+        consoleOutput: @escaping @Sendable (InstanceID, Int?) async throws -> String,
+        forget: @escaping @Sendable (HostName) async throws -> Void
+    ) {
+        (wakeConductor, fetchConsole, self.forget) = (wake, consoleOutput, forget)
+        // One pending wake says as much as a thousand.
+        (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// A link over RPC.
+    public convenience init(_ client: RPCClient) {
+        self.init(
+            wake: { _ = try await client.call(WakeConductor.self, WakeConductor.Params()) },
+            consoleOutput: { instance, lines in
+                try await client.call(
+                    FetchConsoleOutput.self, FetchConsoleOutput.Params(instance: instance, lines: lines)
+                ).output
+            },
+            forget: { _ = try await client.call(ForgetHost.self, ForgetHost.Params(host: $0)) })
+    }
+
+    /// Says that tasks were inserted. Returns at once; `run` tells the conductor, which would find them by itself a little
+    /// later.
+    func wake() { waker.yield() }
+
+    /// Delivers wakes until cancelled, one at a time.
+    public func run() async {
+        let log = Logger("api")
+        for await _ in wakes {
+            do {
+                try await wakeConductor()
+            } catch {
+                log.debug("conductor not woken", ["error": String(describing: error)])
+            }
+        }
+    }
+
+    func consoleOutput(_ instance: InstanceID, lines: Int?) async throws -> String {
+        try await fetchConsole(instance, lines)
+    }
+
+    /// Tells the conductor that what it knows of `host` has changed; it also notices by itself.
+    func forget(_ host: HostName) async {
+        do {
+            try await forget(host)
+        } catch {
+            Logger("api").notice("conductor not told of a host's change", ["host": host, "error": "\(error)"])
+        }
+    }
+}

@@ -1,0 +1,97 @@
+/// What each microversion changed, and whether Apus answers so. The maximum follows from the table.
+struct MicroversionChange: Sendable {
+    enum State: Sendable, Equatable {
+        /// Every route served answers as the version says.
+        case implemented
+        /// The change concerns only routes that are not served; they are named.
+        case notServed(String)
+        /// Missing on a route that is served: the maximum ends below.
+        case missing(String)
+    }
+
+    let minor: Int
+    let summary: String
+    let state: State
+
+    init(_ minor: Int, _ summary: String, _ state: State = .implemented) {
+        (self.minor, self.summary, self.state) = (minor, summary, state)
+    }
+}
+
+enum MicroversionHistory {
+    /// The highest N such that every change up to N is implemented on every route served.
+    static let maximum: Microversion = {
+        var last = Microversion.minimum
+        for change in changes {
+            if case .missing = change.state { break }
+            last = Microversion(change.minor)
+        }
+        return last
+    }()
+
+    /// Every minor from 2 on, without a gap, up to the first one that is missing.
+    static let changes: [MicroversionChange] = [
+        MicroversionChange(2, "key pairs have a type; POST answers 201, DELETE 204"),
+        MicroversionChange(3, "administrators see more of a server"),
+        MicroversionChange(4, "reserved fixed addresses", .notServed("os-fixed-ips")),
+        MicroversionChange(5, "anybody may filter servers by ip6"),
+        MicroversionChange(6, "remote consoles", .notServed("remote-consoles")),
+        MicroversionChange(7, "no access lists for public flavors", .notServed("flavor access")),
+        MicroversionChange(8, "console protocol mks", .notServed("remote-consoles")),
+        MicroversionChange(9, "servers show locked"),
+        MicroversionChange(10, "administrators name the user of a key pair"),
+        MicroversionChange(11, "services show and take forced_down"),
+        MicroversionChange(12, "security groups of virtual interfaces", .notServed("os-virtual-interfaces")),
+        MicroversionChange(13, "server groups show project and user", .notServed("os-server-groups")),
+        MicroversionChange(14, "evacuate without shared storage", .notServed("evacuate")),
+        MicroversionChange(15, "soft affinity", .notServed("os-server-groups")),
+        MicroversionChange(16, "administrators see host_status"),
+        MicroversionChange(17, "crash dumps", .notServed("trigger_crash_dump")),
+        MicroversionChange(18, "paths without a project"),
+        MicroversionChange(19, "servers have a description"),
+        MicroversionChange(20, "volumes of shelved servers", .notServed("os-volume_attachments")),
+        MicroversionChange(21, "actions of deleted servers"),
+        MicroversionChange(22, "forced end of a live migration", .notServed("migrations")),
+        MicroversionChange(23, "migrations of a server", .notServed("migrations")),
+        MicroversionChange(24, "abort of a live migration", .notServed("migrations")),
+        MicroversionChange(25, "block_migration auto", .notServed("os-migrateLive")),
+        MicroversionChange(26, "servers have tags, and lists filter by them"),
+        MicroversionChange(27, "OpenStack-API-Version beside Nova's own header"),
+        MicroversionChange(28, "cpu_info of hypervisors is an object"),
+        MicroversionChange(29, "evacuate checks a forced host", .notServed("evacuate")),
+        MicroversionChange(30, "live migration checks a forced host", .notServed("os-migrateLive")),
+        MicroversionChange(31, "console tokens of every type", .notServed("os-console-auth-tokens")),
+        MicroversionChange(32, "device tags at creation", .notServed("networks and volumes by id")),
+        MicroversionChange(33, "hypervisors come in pages"),
+        MicroversionChange(34, "checks of live migration come later", .notServed("os-migrateLive")),
+        MicroversionChange(35, "key pairs come in pages"),
+        MicroversionChange(36, "limits lose the network's; the proxies end"),
+        MicroversionChange(37, "networks must be named: auto, none, or a list"),
+        MicroversionChange(38, "an unknown status is 400"),
+        MicroversionChange(39, "limits lose maxImageMeta"),
+        MicroversionChange(40, "usage comes in pages", .notServed("os-simple-tenant-usage")),
+        MicroversionChange(41, "aggregates have a uuid"),
+        MicroversionChange(42, "device tags at creation again", .notServed("networks and volumes by id")),
+        MicroversionChange(43, "os-hosts ends", .notServed("os-hosts")),
+        MicroversionChange(44, "address actions end", .notServed("addFixedIp and the like")),
+        MicroversionChange(45, "snapshots answer with the image's id", .notServed("createImage, createBackup")),
+        MicroversionChange(46, "X-OpenStack-Request-ID in every answer"),
+        MicroversionChange(47, "servers embed their flavor"),
+        MicroversionChange(48, "diagnostics have a fixed form", .notServed("diagnostics")),
+        MicroversionChange(49, "tags of attached interfaces", .notServed("os-interface")),
+        MicroversionChange(50, "quota classes", .notServed("os-quota-class-sets")),
+        MicroversionChange(51, "everybody sees the events of actions"),
+        MicroversionChange(52, "tags at creation"),
+        MicroversionChange(53, "services and hypervisors are named by uuid"),
+        MicroversionChange(54, "rebuild takes a key", .notServed("rebuild")),
+        MicroversionChange(55, "flavors have a description"),
+        MicroversionChange(56, "cold migration to a host", .notServed("migrate")),
+        MicroversionChange(57, "no personality; limits lose it"),
+        MicroversionChange(58, "actions come in pages and show updated_at"),
+        MicroversionChange(59, "migrations come in pages", .notServed("os-migrations")),
+        MicroversionChange(60, "volumes on several servers", .notServed("os-volume_attachments")),
+        MicroversionChange(61, "flavors show their extra specs"),
+        MicroversionChange(62, "events of actions show the host"),
+        MicroversionChange(63, "trusted image certificates", .missing("POST servers would have to verify signatures")),
+    ]
+}

@@ -1,0 +1,213 @@
+internal import Crypto
+internal import HTTP
+internal import Model
+
+/// The body of `POST /servers`, read and checked as far as it can be without asking anybody.
+struct ServerRequest: Sendable {
+    static let maximumCount = 1_000
+    private static let maximumTags = 50
+
+    var name = ""
+    var image: String?
+    var flavor = ""
+    var adminPassword: String?
+    var keyName: String?
+    var metadata: [String: String] = [:]
+    var tags: Set<String> = []
+    var userData: String?
+    var isConfigDriveRequested = false
+    var availabilityZone: String?
+    var networks = NetworkRequest.auto
+    var counts = 1...1
+    var wantsReservation = false
+    var accessIPv4: String?
+    var accessIPv6: String?
+    var description: String?
+    var hints: [String: [String]] = [:]
+
+    init(_ call: ComputeCall) throws(APIError) {
+        let hintNames: Set<String> = ["os:scheduler_hints", "OS-SCH-HNT:scheduler_hints"]
+        var (fields, others) = try BodyFields.body(call.request.bytes, member: "server", others: hintNames)
+        name = try fields.requiredName("name")
+        flavor = try fields.reference("flavorRef")
+        try readImage(&fields)
+        try readIdentity(&fields, call)
+        try readGuest(&fields, call)
+        try readNetworks(&fields, call)
+        try readCounts(&fields)
+        try readSecurityGroups(&fields)
+        try fields.finish()
+        for name in hintNames.sorted() {
+            if let value = others[name] { hints = try Self.hints(value) }
+        }
+    }
+
+    private mutating func readImage(_ fields: inout BodyFields) throws(APIError) {
+        if let value = fields.take("imageRef") {
+            guard let text = value.text else { throw .badRequest("Invalid input for field/attribute imageRef.") }
+            let id = text.contains("/") ? text.split(separator: "/").last.map(String.init) ?? "" : text
+            guard id.isEmpty || isUUID(id) else { throw .badRequest("Invalid imageRef provided.") }
+            image = id.isEmpty ? nil : id.lowercased()
+        }
+        guard fields.take("block_device_mapping") == nil else {
+            throw .badRequest("block_device_mapping needs a volume service, and there is none.")
+        }
+        if let mappings = try fields.list("block_device_mapping_v2") { try readBlockDevices(mappings) }
+        guard image != nil else {
+            throw .badRequest("Invalid imageRef provided: without a volume service a server boots from an image.")
+        }
+        _ = try fields.choice("OS-DCF:diskConfig", ["AUTO", "MANUAL"])
+    }
+
+    /// The clients name the image's own boot disk as a block device; anything else needs what is not there.
+    private mutating func readBlockDevices(_ mappings: [JSON]) throws(APIError) {
+        for mapping in mappings {
+            var fields = try BodyFields(mapping, as: "block_device_mapping_v2")
+            let id = try fields.nullableText("uuid") ?? nil
+            let source = try fields.nullableText("source_type") ?? nil
+            let destination = try fields.nullableText("destination_type") ?? nil
+            let isBootDisk = try fields.integer("boot_index", -1...Int(Int32.max)) == 0
+            guard source == "image", destination == nil || destination == "local", isBootDisk, mappings.count == 1,
+                let id, isUUID(id), image == nil || image == id.lowercased()
+            else {
+                throw .badRequest(
+                    "block_device_mapping_v2: only the image's own boot disk is available; other block devices need a "
+                        + "volume service, and there is none.")
+            }
+            image = id.lowercased()
+            _ = try fields.flag("delete_on_termination")
+            for name in ["device_name", "disk_bus", "device_type", "guest_format"] { _ = try fields.nullableText(name) }
+            try fields.finish()
+        }
+    }
+
+    private mutating func readIdentity(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {
+        adminPassword = try fields.text("adminPass")
+        keyName = try fields.nullableText("key_name") ?? nil
+        metadata = try fields.texts("metadata") ?? [:]
+        accessIPv4 = try fields.nullableText("accessIPv4", length: 0...15) ?? nil
+        accessIPv6 = try fields.nullableText("accessIPv6", length: 0...45) ?? nil
+        try checkAddresses(accessIPv4, accessIPv6)
+        if call.isAtLeast(19) { description = try fields.nullableText("description") ?? nil }
+        if call.isAtLeast(52), let list = try fields.list("tags") { tags = try Self.tags(list) }
+    }
+
+    /// At most 50 tags of up to 60 characters, without slashes and commas.
+    static func tags(_ list: [JSON]) throws(APIError) -> Set<String> {
+        guard list.count <= maximumTags else {
+            throw .badRequest("Invalid input for tags: a server has at most \(maximumTags).")
+        }
+        var tags: Set<String> = []
+        for value in list {
+            guard let text = value.text else { throw .badRequest("Invalid input for tags: a tag is a text.") }
+            tags.insert(try tag(text))
+        }
+        return tags
+    }
+
+    static func tag(_ text: String) throws(APIError) -> String {
+        guard (1...60).contains(text.unicodeScalars.count), !text.contains("/"), !text.contains(","),
+            !text.utf8.contains(0)
+        else { throw .badRequest("A tag has 1 to 60 characters, none of them a slash or a comma.") }
+        return text
+    }
+
+    static let maximumTagCount = maximumTags
+
+    private mutating func readGuest(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {
+        if let data = try fields.nullableText("user_data", length: 0...65_535) ?? nil {
+            let compact = data.filter { !$0.isNewline }
+            guard Base64.decode(compact) != nil else {
+                throw .badRequest("Invalid input for field/attribute user_data: it must be base64.")
+            }
+            userData = compact.isEmpty ? nil : compact
+        }
+        if let value = fields.take("config_drive"), !value.isNull, value != .string("") {
+            guard let flag = value.boolean ?? value.text.flatMap(parseFlag) else {
+                throw .badRequest("Invalid input for field/attribute config_drive: true or false is wanted.")
+            }
+            isConfigDriveRequested = flag
+        }
+        availabilityZone = try fields.nullableText("availability_zone") ?? nil
+        guard !call.isAtLeast(57), let files = try fields.list("personality") else { return }
+        guard files.isEmpty else { throw .notAvailable("Injecting files (personality)") }
+    }
+
+    private mutating func readNetworks(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {
+        guard let value = fields.take("networks") else {
+            guard !call.isAtLeast(37) else {
+                throw .badRequest("Invalid input for field/attribute server. 'networks' is a required property.")
+            }
+            return
+        }
+        if let word = value.text, call.isAtLeast(37) {
+            guard let known = NetworkRequest(rawValue: word) else {
+                throw .badRequest("Invalid input for field/attribute networks: auto, none or a list is wanted.")
+            }
+            networks = known
+            return
+        }
+        guard let list = value.list else {
+            throw .badRequest("Invalid input for field/attribute networks: a list is wanted.")
+        }
+        for entry in list {
+            var entry = try BodyFields(entry, as: "networks")
+            let id = try entry.nullableText("uuid") ?? nil
+            let port = try entry.nullableText("port") ?? nil
+            for id in [id, port].compactMap(\.self) where !isUUID(id) {
+                throw .badRequest("Bad networks format: network uuid is not in proper format (\(id)).")
+            }
+            throw .badRequest(
+                "Network \(id ?? port ?? "") could not be found: there is no network service. A server gets one "
+                    + "interface on the configured network (auto), or none.")
+        }
+    }
+
+    private mutating func readCounts(_ fields: inout BodyFields) throws(APIError) {
+        let least = try fields.integer("min_count", 1...Self.maximumCount)
+        let most = try fields.integer("max_count", 1...Self.maximumCount)
+        let low = least ?? 1
+        guard low <= most ?? low else { throw .badRequest("min_count must be <= max_count") }
+        counts = low...(most ?? low)
+        wantsReservation = try fields.flag("return_reservation_id") ?? false
+    }
+
+    private func readSecurityGroups(_ fields: inout BodyFields) throws(APIError) {
+        for value in try fields.list("security_groups") ?? [] {
+            var group = try BodyFields(value, as: "security_groups")
+            let name = try group.text("name") ?? "default"
+            try group.finish()
+            guard name == "default" else {
+                throw .badRequest("Security group \(name) not found: there is no network service.")
+            }
+        }
+    }
+
+    /// Hints by name. Those that would need server groups or other hosts' servers are refused, not ignored.
+    private static func hints(_ value: JSON) throws(APIError) -> [String: [String]] {
+        guard let members = value.members else {
+            throw .badRequest("Invalid input for field/attribute os:scheduler_hints: an object is wanted.")
+        }
+        var hints: [String: [String]] = [:]
+        for (name, value) in members {
+            if ["group", "same_host", "different_host", "query", "target_cell", "different_cell", "build_near_host_ip"]
+                .contains(name)
+            {
+                throw .notAvailable("The scheduler hint '\(name)'")
+            }
+            let values = value.list ?? [value]
+            var texts: [String] = []
+            for value in values {
+                guard let text = value.text, text.utf8.count <= 255 else {
+                    throw .badRequest("Invalid input for field/attribute os:scheduler_hints: texts are wanted.")
+                }
+                texts.append(text)
+            }
+            guard members.count <= 64, texts.count <= 64, name.utf8.count <= 255 else {
+                throw .badRequest("Invalid input for field/attribute os:scheduler_hints: too many of them.")
+            }
+            hints[name] = texts
+        }
+        return hints
+    }
+}

@@ -1,0 +1,214 @@
+internal import Crypto
+internal import Database
+internal import HTTP
+internal import Model
+
+/// Writes servers as clients of each version see them.
+struct ServerView {
+    /// Which members a server's answer has: `PUT` gives fewer up to 2.74.
+    enum Form { case full, afterUpdate }
+
+    private let call: ComputeCall
+    private let settings: APISettings
+    private let showsHostFacts: Bool
+    private let showsHostStatus: Bool
+    private let showsExtraSpecs: Bool
+    /// The compute services by host, for `host_status`; read only where it is shown.
+    private let services: [HostName: ServiceRecord]
+    private let now: Timestamp
+    private var hostIDs: [String: String] = [:]
+
+    init(_ call: ComputeCall, parts: ComputeParts) async throws {
+        self.call = call
+        settings = parts.settings
+        now = parts.now()
+        showsHostFacts = call.allows("os-extended-server-attributes")
+        showsHostStatus = call.isAtLeast(16) && call.allows("servers:show:host_status")
+        showsExtraSpecs = call.isAtLeast(47) && call.allows("os-flavor-extra-specs:index")
+        guard showsHostStatus else {
+            services = [:]
+            return
+        }
+        services = Dictionary(
+            try await parts.database.services.list(binary: "nova-compute").map { ($0.host, $0) },
+            uniquingKeysWith: { first, _ in first })
+    }
+
+    /// The short form of lists.
+    func writeBrief(_ server: Instance, to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.member("id", server.id.rawValue)
+            writer.member("name", server.name)
+            call.writeLinks("servers/\(server.id)", to: &writer)
+        }
+    }
+
+    mutating func write(_ server: Instance, _ form: Form = .full, to writer: inout JSONWriter) {
+        let isFull = form == .full
+        writer.object { writer in
+            writer.member("id", server.id.rawValue)
+            writer.member("name", server.name)
+            writer.member("status", server.status.rawValue)
+            writer.member("tenant_id", server.projectID.rawValue)
+            writer.member("user_id", server.userID.rawValue)
+            writer.object("metadata") { writer in
+                for (key, value) in server.metadata.sorted(by: { $0.key < $1.key }) { writer.member(key, value) }
+            }
+            writer.member("hostId", hostID(server))
+            writeImage(server.imageID, to: &writer)
+            writeFlavor(server.flavor, to: &writer)
+            writer.member("created", server.createdAt.iso8601)
+            writer.member("updated", server.updatedAt.iso8601)
+            writeAddresses(server, isFull: isFull, to: &writer)
+            writer.member("accessIPv4", server.accessIPv4 ?? "")
+            writer.member("accessIPv6", server.accessIPv6 ?? "")
+            call.writeLinks("servers/\(server.id)", to: &writer)
+            writer.member("OS-DCF:diskConfig", "MANUAL")
+            if Self.showsProgress(server.status) { writer.member("progress", server.progress) }
+            writeFault(server, to: &writer)
+            if isFull { writeFullMembers(server, to: &writer) }
+            if call.isAtLeast(9) { writer.member("locked", false) }
+            if call.isAtLeast(19) { writer.member("description", server.description) }
+            if call.isAtLeast(26) {
+                writer.array("tags") { writer in
+                    for tag in server.tags.sorted() { writer.string(tag) }
+                }
+            }
+            if isFull, showsHostStatus { writer.member("host_status", hostStatus(server)) }
+        }
+    }
+
+    private static func showsProgress(_ status: ServerStatus) -> Bool {
+        switch status {
+        case .active, .build, .rebuild, .resize, .verifyResize, .migrating: true
+        default: false
+        }
+    }
+
+    private func writeImage(_ id: ImageID, to writer: inout JSONWriter) {
+        writer.object("image") { writer in
+            writer.member("id", id.rawValue)
+            writeBookmark("images/\(id)", to: &writer)
+        }
+    }
+
+    private func writeBookmark(_ path: String, to writer: inout JSONWriter) {
+        writer.array("links") { writer in
+            writer.object {
+                $0.member("rel", "bookmark")
+                $0.member("href", "\(call.base)/\(path)")
+            }
+        }
+    }
+
+    private func writeFlavor(_ flavor: Flavor, to writer: inout JSONWriter) {
+        writer.object("flavor") { writer in
+            guard call.isAtLeast(47) else {
+                writer.member("id", flavor.id.rawValue)
+                writeBookmark("flavors/\(flavor.id)", to: &writer)
+                return
+            }
+            writer.member("vcpus", flavor.vcpus)
+            writer.member("ram", flavor.memoryMiB)
+            writer.member("disk", flavor.rootGiB)
+            writer.member("ephemeral", flavor.ephemeralGiB)
+            writer.member("swap", flavor.swapMiB)
+            writer.member("original_name", flavor.name)
+            guard showsExtraSpecs else { return }
+            writer.object("extra_specs") { writer in
+                for (key, value) in flavor.extraSpecs.sorted(by: { $0.key < $1.key }) { writer.member(key, value) }
+            }
+        }
+    }
+
+    private func writeAddresses(_ server: Instance, isFull: Bool, to writer: inout JSONWriter) {
+        writer.object("addresses") { writer in
+            for (network, interfaces) in addressesByNetwork(server) {
+                writer.array(network) { writer in
+                    for interface in interfaces {
+                        writer.object { writer in
+                            writer.member("version", 4)
+                            writer.member("addr", interface.ipv4Address)
+                            guard isFull || call.isAtLeast(3) else { return }
+                            writer.member("OS-EXT-IPS:type", "fixed")
+                            writer.member("OS-EXT-IPS-MAC:mac_addr", interface.macAddress)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    private func writeFault(_ server: Instance, to writer: inout JSONWriter) {
+        guard server.status == .error || server.status == .deleted, let fault = server.fault else { return }
+        writer.object("fault") { writer in
+            writer.member("code", fault.code)
+            writer.member("created", fault.createdAt.iso8601)
+            writer.member("message", fault.message)
+            if call.caller.isAdmin, let details = fault.details { writer.member("details", details) }
+        }
+    }
+
+    private func writeFullMembers(_ server: Instance, to writer: inout JSONWriter) {
+        writer.member("key_name", server.keyName)
+        writer.member("config_drive", server.isConfigDriveRequested ? "True" : "")
+        writer.member("OS-EXT-AZ:availability_zone", zone(server))
+        writer.member("OS-EXT-STS:task_state", server.taskState?.rawValue)
+        writer.member("OS-EXT-STS:vm_state", server.vmState.rawValue)
+        writer.member("OS-EXT-STS:power_state", server.powerState.rawValue)
+        writer.member("OS-SRV-USG:launched_at", server.launchedAt?.iso8601MicrosecondsWithoutZone)
+        writer.member("OS-SRV-USG:terminated_at", server.terminatedAt?.iso8601MicrosecondsWithoutZone)
+        writer.array("os-extended-volumes:volumes_attached") { _ in }
+        guard showsHostFacts else { return }
+        writer.member("OS-EXT-SRV-ATTR:host", server.host?.rawValue)
+        writer.member("OS-EXT-SRV-ATTR:hypervisor_hostname", server.host?.rawValue)
+        writer.member("OS-EXT-SRV-ATTR:instance_name", server.domainName)
+        guard call.isAtLeast(3) else { return }
+        writer.member("OS-EXT-SRV-ATTR:reservation_id", server.reservationID)
+        writer.member("OS-EXT-SRV-ATTR:launch_index", server.launchIndex)
+        writer.member("OS-EXT-SRV-ATTR:hostname", server.hostname)
+        writer.member("OS-EXT-SRV-ATTR:kernel_id", "")
+        writer.member("OS-EXT-SRV-ATTR:ramdisk_id", "")
+        writer.member("OS-EXT-SRV-ATTR:root_device_name", "/dev/vda")
+        writer.member("OS-EXT-SRV-ATTR:user_data", server.userData)
+    }
+
+    private func zone(_ server: Instance) -> String {
+        server.host == nil ? server.availabilityZone ?? "" : server.availabilityZone ?? settings.availabilityZone
+    }
+
+    private func hostStatus(_ server: Instance) -> String {
+        guard let host = server.host else { return "" }
+        guard let service = services[host] else { return "UNKNOWN" }
+        if service.isForcedDown { return "DOWN" }
+        if service.isDisabled { return "MAINTENANCE" }
+        return service.isUp(now: now, downAfter: settings.serviceDownTime) ? "UP" : "UNKNOWN"
+    }
+
+    /// Tells a project whether two of its servers share a host, and nothing else.
+    private mutating func hostID(_ server: Instance) -> String {
+        guard let host = server.host else { return "" }
+        return Self.hostID(project: server.projectID, host: host, cache: &hostIDs)
+    }
+
+    static func hostID(project: ProjectID, host: HostName, cache: inout [String: String]) -> String {
+        let text = project.rawValue + host.rawValue
+        if let known = cache[text] { return known }
+        let made = String(Hex.encode(digest(.sha256, of: Array(text.utf8))).prefix(56))
+        cache[text] = made
+        return made
+    }
+}
+
+/// The server's interfaces that have an address, by network, networks in the order of their first interface.
+func addressesByNetwork(_ server: Instance) -> [(network: String, interfaces: [NetworkInterface])] {
+    var found: [(network: String, interfaces: [NetworkInterface])] = []
+    for interface in server.interfaces where interface.ipv4Address != nil {
+        if let index = found.firstIndex(where: { $0.network == interface.network }) {
+            found[index].interfaces.append(interface)
+        } else {
+            found.append((interface.network, [interface]))
+        }
+    }
+    return found
+}

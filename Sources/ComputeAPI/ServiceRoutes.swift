@@ -1,0 +1,172 @@
+internal import Database
+internal import HTTP
+internal import Model
+
+/// The services, the zones they are in, and the aggregates, of which there are none yet.
+extension ComputeRoutes {
+    mutating func addServices() {
+        let parts = parts
+        add(.get, "os-services", rule: "os-services:list") { call in
+            let services = try await parts.database.services.list(
+                host: call.query["host"].map { HostName($0) }, binary: call.query["binary"])
+            return jsonAnswer(capacity: 64 + services.count * 384) { writer in
+                writer.array("services") { writer in
+                    for service in services { writer.object { write(service, call, parts, to: &$0) } }
+                }
+            }
+        }
+        add(.put, "os-services/{id}", rule: "os-services:update") { call in
+            call.isAtLeast(53)
+                ? try await updateService(call, parts) : try await updateServiceByName(call, parts)
+        }
+        add(.get, "os-availability-zone", rule: "os-availability-zone:list") { _ in
+            try await zonesAnswer(parts, isDetailed: false)
+        }
+        add(.get, "os-availability-zone/detail", rule: "os-availability-zone:detail") { _ in
+            try await zonesAnswer(parts, isDetailed: true)
+        }
+        // Nothing makes an aggregate yet, so there is none; `openstack hypervisor show` asks for the list.
+        add(.get, "os-aggregates", rule: "os-aggregates:index") { _ in
+            jsonAnswer { $0.array("aggregates") { _ in } }
+        }
+    }
+}
+
+private let computeBinary = "nova-compute"
+
+private func isUp(_ service: ServiceRecord, _ parts: ComputeParts) -> Bool {
+    service.isUp(now: parts.now(), downAfter: parts.settings.serviceDownTime)
+}
+
+private func zone(_ service: ServiceRecord, _ parts: ComputeParts) -> String {
+    service.binary == computeBinary ? parts.settings.availabilityZone : "internal"
+}
+
+private func write(
+    _ service: ServiceRecord, _ call: ComputeCall, _ parts: ComputeParts, to writer: inout JSONWriter
+) {
+    if call.isAtLeast(53) { writer.member("id", service.uuid) } else { writer.member("id", service.id) }
+    writer.member("binary", service.binary)
+    writer.member("host", service.host.rawValue)
+    writer.member("zone", zone(service, parts))
+    writer.member("status", service.isDisabled ? "disabled" : "enabled")
+    writer.member("state", isUp(service, parts) ? "up" : "down")
+    writer.member("updated_at", service.lastSeenAt?.iso8601MicrosecondsWithoutZone)
+    writer.member("disabled_reason", service.disabledReason)
+    if call.isAtLeast(11) { writer.member("forced_down", service.isForcedDown) }
+}
+
+private func checkReason(_ reason: String?) throws(APIError) -> String? {
+    guard let reason else { return nil }
+    guard let first = reason.first, let last = reason.last, !first.isWhitespace, !last.isWhitespace else {
+        throw .badRequest("Disabled reason contains invalid characters or is too long")
+    }
+    return reason
+}
+
+/// `PUT /os-services/{uuid}`, from 2.53.
+private func updateService(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTTPResponse {
+    let id = call.parameter("id")
+    guard isUUID(id) else { throw APIError.badRequest("Invalid uuid \(id)") }
+    var fields = try BodyFields(try call.body(), as: "body")
+    let status = try fields.choice("status", ["enabled", "disabled"])
+    let reason = try checkReason(try fields.text("disabled_reason", length: 1...255))
+    let forcedDown = try fields.flag("forced_down")
+    try fields.finish()
+    guard status != nil || forcedDown != nil else {
+        throw APIError.badRequest("No updates were requested. Fields 'status' or 'forced_down' should be specified.")
+    }
+    guard reason == nil || status == "disabled" else {
+        throw APIError.badRequest("Specifying 'disabled_reason' requires that 'status' is 'disabled'.")
+    }
+    guard let service = try await parts.database.services.find(uuid: id.lowercased()) else {
+        throw APIError.notFound("Service \(id) not found.")
+    }
+    guard service.binary == computeBinary else {
+        throw APIError.badRequest(
+            "Updating a \(service.binary) service is not supported. Only nova-compute services can be updated.")
+    }
+    let changed = try await parts.database.services.change(
+        uuid: service.uuid, isDisabled: status.map { $0 == "disabled" },
+        disabledReason: status == nil ? nil : .some(reason), isForcedDown: forcedDown)
+    return jsonAnswer { writer in
+        writer.object("service") { write(changed, call, parts, to: &$0) }
+    }
+}
+
+/// `PUT /os-services/enable` and its like, up to 2.52: the body names host and binary.
+private func updateServiceByName(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTTPResponse {
+    let verb = call.parameter("id")
+    guard ["enable", "disable", "disable-log-reason"].contains(verb) || (verb == "force-down" && call.isAtLeast(11))
+    else { throw APIError.notFound("Unknown action") }
+    var fields = try BodyFields(try call.body(), as: "body")
+    let host = HostName(try fields.requiredText("host"))
+    let binary = try fields.requiredText("binary")
+    let reason = verb == "disable-log-reason" ? try checkReason(try fields.requiredText("disabled_reason")) : nil
+    let forcedDown = verb == "force-down" ? try fields.flag("forced_down") : nil
+    try fields.finish()
+    guard verb != "force-down" || forcedDown != nil else {
+        throw APIError.badRequest("Missing forced_down field")
+    }
+    guard let service = try await parts.database.services.find(host: host, binary: binary) else {
+        throw APIError.notFound("Could not find binary \(binary) on host \(host).")
+    }
+    let changed: ServiceRecord
+    switch verb {
+    case "enable":
+        changed = try await parts.database.services.change(
+            uuid: service.uuid, isDisabled: false, disabledReason: .some(nil))
+    case "force-down":
+        changed = try await parts.database.services.change(
+            uuid: service.uuid, disabledReason: nil, isForcedDown: forcedDown)
+    default:
+        changed = try await parts.database.services.change(
+            uuid: service.uuid, isDisabled: true, disabledReason: .some(reason))
+    }
+    return jsonAnswer { writer in
+        writer.object("service") { writer in
+            writer.member("host", changed.host.rawValue)
+            writer.member("binary", changed.binary)
+            if verb == "force-down" {
+                writer.member("forced_down", changed.isForcedDown)
+            } else {
+                writer.member("status", changed.isDisabled ? "disabled" : "enabled")
+            }
+            if verb == "disable-log-reason" { writer.member("disabled_reason", changed.disabledReason) }
+        }
+    }
+}
+
+/// The zones that services are in. The plain list holds those in which servers can run.
+private func zonesAnswer(_ parts: ComputeParts, isDetailed: Bool) async throws -> HTTPResponse {
+    let services = try await parts.database.services.list()
+    let zones = Dictionary(grouping: services) { zone($0, parts) }
+    return jsonAnswer { writer in
+        writer.array("availabilityZoneInfo") { writer in
+            for (name, services) in zones.sorted(by: { $0.key < $1.key }) where isDetailed || name != "internal" {
+                writer.object { writer in
+                    writer.member("zoneName", name)
+                    writer.object("zoneState") { $0.member("available", services.contains { !$0.isDisabled }) }
+                    guard isDetailed else { return writer.member("hosts", nil as String?) }
+                    writer.object("hosts") { writer in
+                        for (host, services) in Dictionary(grouping: services, by: \.host).sorted(by: {
+                            $0.key < $1.key
+                        }) {
+                            writer.object(host.rawValue) { writer in
+                                for service in services { writeState(service, parts, to: &writer) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+private func writeState(_ service: ServiceRecord, _ parts: ComputeParts, to writer: inout JSONWriter) {
+    writer.object(service.binary) { writer in
+        writer.member("available", isUp(service, parts))
+        writer.member("active", !service.isDisabled)
+        writer.member("updated_at", service.lastSeenAt?.iso8601MicrosecondsWithoutZone)
+    }
+}
