@@ -1,1 +1,20 @@
-// Filled by the commit that makes this target.
+internal import ComputeAPI
+internal import Configuration
+internal import Database
+internal import Model
+internal import Telemetry
+
+let program = ServiceProgram(
+    name: "apus-api", summary: "The public API: compute, identity and images.", version: "0.1.0",
+    options: CommonOptions.all + APIService.options)
+
+await program.run { context in
+    let configuration = context.configuration
+    let database = try await ControlDatabase.open(path: DatabaseOptions.path(configuration))
+    let api = try await APIService(
+        configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
+        now: WallClock.now)
+    context.ready("listens on port \(api.port)")
+    try await api.run()
+    await database.close()
+}
