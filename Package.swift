@@ -128,7 +128,7 @@ let package = Package(
         tests("HTTPTests", ["HTTP", "Crypto", "Model"]),
         tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"]),
         tests("SQLiteTests", ["SQLite", "Model", "Telemetry"]),
-        tests("TasksTests", ["Tasks", "Model"]),
+        tests("TasksTests", ["Tasks", "Model", "Telemetry"]),
         tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQLite", "Tasks"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
         tests("SchedulingTests", ["Scheduling", "Model"]),

@@ -123,14 +123,11 @@ public final class TaskEngine: Sendable {
         wake()
     }
 
-    /// Until no task is worked on and none is runnable. For tests, while `run` runs.
+    /// Until `run` runs, no task is worked on and none is runnable; or until `run` ends. For tests.
     public func idle() async {
         await withCheckedContinuation { continuation in
-            let isRunning = state.withLock { state in
-                if state.isRunning { state.idleWaiters.append(continuation) }
-                return state.isRunning
-            }
-            if isRunning { wake() } else { continuation.resume() }
+            state.withLock { $0.idleWaiters.append(continuation) }
+            wake()
         }
     }
 
