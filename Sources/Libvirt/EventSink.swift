@@ -1,0 +1,101 @@
+internal import CLibvirt
+internal import Synchronization
+
+/// Where libvirt's callbacks of one connection deliver; each registration holds a reference that libvirt's own free
+/// callback gives back, so that a late callback never meets a freed sink.
+final class EventSink: Sendable {
+    private let deliver: @Sendable (ConnectionEvent) -> Void
+    private let hasClosed = Mutex(false)
+
+    /// - Parameter deliver: runs on libvirt's event thread: hands over and returns.
+    init(_ deliver: @escaping @Sendable (ConnectionEvent) -> Void) { self.deliver = deliver }
+
+    func yield(_ event: ConnectionEvent) {
+        if case .closed = event {
+            let isFirst = hasClosed.withLock { closed in
+                defer { closed = true }
+                return !closed
+            }
+            guard isFirst else { return }
+        }
+        deliver(event)
+    }
+
+    /// Registers every callback on the connection. Blocks for a round trip each.
+    /// - Returns: the ids of those that `virConnectDomainEventDeregisterAny` ends, and whether a close callback was
+    ///   registered, which not every driver has.
+    func register(on connection: virConnectPtr) throws(LibvirtError) -> (ids: [Int32], watchesClose: Bool) {
+        var ids: [Int32] = []
+        do {
+            ids.append(
+                try retained("virConnectDomainEventRegisterAny") {
+                    apusRegisterLifecycle(connection, onLifecycle, $0, releaseSink)
+                })
+            ids.append(
+                try retained("virConnectDomainEventRegisterAny") {
+                    apusRegisterReboot(connection, onReboot, $0, releaseSink)
+                })
+        } catch {
+            for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
+            throw error
+        }
+        do {
+            _ = try retained("virConnectRegisterCloseCallback") {
+                virConnectRegisterCloseCallback(connection, onClose, $0, releaseSink)
+            }
+            return (ids, true)
+        } catch  where error.code == .noSupport {
+            return (ids, false)
+        } catch {
+            for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
+            throw error
+        }
+    }
+
+    /// Takes the close callback back. Blocks.
+    static func unwatchClose(of connection: virConnectPtr) {
+        virConnectUnregisterCloseCallback(connection, onClose)
+    }
+
+    private func retained(
+        _ call: String, _ register: (UnsafeMutableRawPointer) -> Int32
+    ) throws(LibvirtError) -> Int32 {
+        let reference = Unmanaged.passRetained(self)
+        let id = register(reference.toOpaque())
+        guard id >= 0 else {
+            let error = LibvirtError.last(call)
+            reference.release()
+            throw error
+        }
+        return id
+    }
+}
+
+// What follows runs on libvirt's event thread: it reads what the pointers hold, hands over, and returns. File-scope
+// functions, because a closure would be isolated to its surroundings and trap there.
+
+private func sink(_ opaque: UnsafeMutableRawPointer?) -> EventSink? {
+    opaque.map { Unmanaged<EventSink>.fromOpaque($0).takeUnretainedValue() }
+}
+
+private func onLifecycle(
+    _: virConnectPtr?, domain: virDomainPtr?, event: Int32, detail: Int32, opaque: UnsafeMutableRawPointer?
+) -> Int32 {
+    guard let domain, let sink = sink(opaque), let identity = try? DomainIdentity(reading: domain) else { return 0 }
+    sink.yield(.lifecycle(DomainEvent(uuid: identity.uuid, name: identity.name, event: event, detail: detail)))
+    return 0
+}
+
+private func onReboot(_: virConnectPtr?, domain: virDomainPtr?, opaque: UnsafeMutableRawPointer?) {
+    guard let domain, let sink = sink(opaque), let identity = try? DomainIdentity(reading: domain) else { return }
+    sink.yield(.reboot(uuid: identity.uuid, name: identity.name))
+}
+
+private func onClose(_: virConnectPtr?, reason: Int32, opaque: UnsafeMutableRawPointer?) {
+    sink(opaque)?.yield(.closed(CloseReason(number: reason)))
+}
+
+private func releaseSink(_ opaque: UnsafeMutableRawPointer?) {
+    guard let opaque else { return }
+    Unmanaged<EventSink>.fromOpaque(opaque).release()
+}
