@@ -39,6 +39,10 @@ public final class BlockingExecutor: TaskExecutor, Sendable {
 
     public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
+        // The runtime does not retain executors. Once the job is queued another thread can finish it, and with it the
+        // call that kept this one alive.
+        let keptAlive = Unmanaged.passRetained(self)
+        defer { keptAlive.release() }
         guard monitor.append(job, limit: limit) else {
             queuedGauge.set(Double(monitor.load.queued))
             return
