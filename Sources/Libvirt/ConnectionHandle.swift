@@ -9,6 +9,7 @@ final class ConnectionHandle: @unchecked Sendable {
         var ids: [Int32] = []
         var watchesClose = false
         var sinks: [EventSink] = []
+        var isDeregistered = false
         var isClosed = false
     }
 
@@ -45,17 +46,32 @@ final class ConnectionHandle: @unchecked Sendable {
         }
     }
 
-    /// Deregisters everything and gives the reference back. Blocks. Does nothing the second time.
-    /// - Returns: the references that libvirt still counts.
-    func close() -> Int {
+    /// Takes back what is registered. Blocks. Does nothing the second time.
+    /// - Returns: the sinks that libvirt may still hold for as long as events are on their way to them.
+    func deregister() -> [EventSink] {
         let registered = registrations.withLock { registrations in
-            defer { registrations = Registrations(isClosed: true) }
+            defer { registrations.isDeregistered = true }
             return registrations
         }
-        guard !registered.isClosed else { return 0 }
+        guard !registered.isDeregistered else { return [] }
         // A registration holds a reference, with which the socket would stay open.
         for id in registered.ids { virConnectDomainEventDeregisterAny(pointer, id) }
         if registered.watchesClose { EventSink.unwatchClose(of: pointer) }
+        return registered.sinks
+    }
+
+    /// Gives the reference back. Blocks. Does nothing the second time.
+    /// - Returns: the references that libvirt still counts.
+    func close() -> Int {
+        _ = deregister()
+        let registered = registrations.withLock { registrations in
+            defer { registrations = Registrations(isDeregistered: true, isClosed: true) }
+            return registrations
+        }
+        guard !registered.isClosed else { return 0 }
+        // libvirt releases a registration's sink a moment before its reference, both under a lock that this takes:
+        // the ids are gone, so it does nothing else.
+        for id in registered.ids { virConnectDomainEventDeregisterAny(pointer, id) }
         return Int(max(0, virConnectClose(pointer)))
     }
 }

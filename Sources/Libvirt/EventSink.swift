@@ -6,6 +6,8 @@ internal import Synchronization
 final class EventSink: Sendable {
     private let deliver: @Sendable (ConnectionEvent) -> Void
     private let hasClosed = Mutex(false)
+    private let registrations = Mutex(0)
+    private let ended = OneShot<Void>()
 
     /// - Parameter deliver: runs on libvirt's event thread: hands over and returns.
     init(_ deliver: @escaping @Sendable (ConnectionEvent) -> Void) { self.deliver = deliver }
@@ -52,6 +54,26 @@ final class EventSink: Sendable {
         }
     }
 
+    /// Returns when libvirt has let go of every registration, or gave up waiting. To be awaited once, after they were
+    /// taken back: while an event is on its way libvirt keeps them until it has been delivered.
+    func waitUntilReleased(atMost limit: Duration) async {
+        let ended = ended
+        let watchdog = Task {
+            do { try await Task.sleep(for: limit) } catch { return }
+            ended.fulfil(())
+        }
+        defer { watchdog.cancel() }
+        await ended.value
+    }
+
+    fileprivate func released() {
+        let left = registrations.withLock { count in
+            count -= 1
+            return count
+        }
+        if left == 0 { ended.fulfil(()) }
+    }
+
     /// Takes the close callback back. Blocks.
     static func unwatchClose(of connection: virConnectPtr) {
         virConnectUnregisterCloseCallback(connection, onClose)
@@ -61,9 +83,11 @@ final class EventSink: Sendable {
         _ call: String, _ register: (UnsafeMutableRawPointer) -> Int32
     ) throws(LibvirtError) -> Int32 {
         let reference = Unmanaged.passRetained(self)
+        registrations.withLock { $0 += 1 }
         let id = register(reference.toOpaque())
         guard id >= 0 else {
             let error = LibvirtError.last(call)
+            registrations.withLock { $0 -= 1 }
             reference.release()
             throw error
         }
@@ -97,5 +121,5 @@ private func onClose(_: virConnectPtr?, reason: Int32, opaque: UnsafeMutableRawP
 
 private func releaseSink(_ opaque: UnsafeMutableRawPointer?) {
     guard let opaque else { return }
-    Unmanaged<EventSink>.fromOpaque(opaque).release()
+    Unmanaged<EventSink>.fromOpaque(opaque).takeRetainedValue().released()
 }

@@ -131,6 +131,9 @@ public final class LibvirtConnection: Sendable {
 
     private static func finish(_ handle: ConnectionHandle, _ gate: CallGate) async -> CloseOutcome {
         await gate.drained()
+        for sink in await gate.executor.run({ handle.deregister() }) {
+            await sink.waitUntilReleased(atMost: .seconds(2))
+        }
         let references = await gate.executor.run { handle.close() }
         gate.executor.shutdown()
         return references > 0 ? .referenced(references) : .closed
