@@ -1,7 +1,11 @@
-"""A private libvirt host (deploy/lab) with `apus up` in it, for benches and tests that look from outside."""
+"""A private libvirt host (deploy/lab) with Apus in it, for benches and tests that look from outside."""
 
+import argparse
+import contextlib
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +18,72 @@ from apus_client import Client, read_clouds_yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB = os.path.join(ROOT, "deploy", "lab")
+# The folder of the run, for a program that runs inside a private host.
 INSIDE = "APUS_TEST_INSIDE"
+IMAGE_SECONDS = 600
+
+
+def read_arguments(description, arguments=None):
+    """The flags that every test program takes: --full, --seed, --binaries."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--full", action="store_true", default=bool(os.environ.get("APUS_FULL")),
+                        help="the whole matrix, not the share that CI runs")
+    parser.add_argument("--seed", type=int, default=os.environ.get("APUS_SEED"),
+                        help="of every random choice; printed, so that a run can be repeated")
+    parser.add_argument("--binaries", metavar="DIR",
+                        default=os.environ.get("APUS_BINARIES") or os.path.join(ROOT, ".build", "debug"),
+                        help="folder of apus, apus-compute and the others (.build/debug)")
+    read = parser.parse_args(arguments)
+    read.seed = int(read.seed) if read.seed is not None else random.SystemRandom().randrange(2**32)
+    read.binaries = os.path.abspath(read.binaries)
+    return read
+
+
+def programs(binaries, *names):
+    """Ends the program with a sentence when something has not been built."""
+    missing = [name for name in names if not os.access(os.path.join(binaries, name), os.X_OK)]
+    if missing:
+        sys.exit(f"{', '.join(missing)} not in {binaries}: build first, or say --binaries DIR")
+
+
+def exit_on_signals():
+    """Makes SIGTERM, SIGINT and SIGHUP end the program by SystemExit, so that everything is taken down."""
+    def stop(number, _frame):
+        for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
+class Lab:
+    """`count` private hosts, up while the `with` block runs."""
+
+    def __init__(self, count=1):
+        self.count = count
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="apus-host-")
+        # QEMU, which is another user inside the host, must reach what lies below.
+        os.chmod(self.folder, 0o711)
+        self.command = ["env", f"APUS_LAB={self.folder}/lab", LAB]
+        try:
+            subprocess.run([*self.command, "up", str(self.count)], check=True, stdout=sys.stderr)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        try:
+            subprocess.run([*self.command, "down"], check=True, stdout=sys.stderr)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def inside(self, host, *command):
+        """The argument list that runs `command` in a host."""
+        return [*self.command, "exec", str(host), *command]
 
 
 def in_private_host(main, prepare=None):
@@ -22,64 +91,72 @@ def in_private_host(main, prepare=None):
 
     `prepare` runs before, outside: a private host cannot reach other machines.
     """
+    exit_on_signals()
     if os.environ.get(INSIDE):
         sys.exit(main())
     if prepare:
         prepare()
-    folder = tempfile.mkdtemp(prefix="apus-host-")
-    # QEMU, which is another user inside the host, must reach what lies below.
-    os.chmod(folder, 0o711)
-    lab = ["env", f"APUS_LAB={folder}/lab", LAB]
     code = 1
-    # A terminal's Ctrl-C and a runner's SIGTERM must not leave the host behind.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(1))
-    try:
-        subprocess.run([*lab, "up", "1"], check=True, stdout=sys.stderr)
-        code = subprocess.run(
-            [*lab, "exec", "1", "env", f"{INSIDE}={folder}", sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]]
-        ).returncode
-    finally:
-        subprocess.run([*lab, "down"], check=True, stdout=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
+    with Lab() as lab:
+        program = [sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]]
+        process = subprocess.Popen(lab.inside(1, "env", f"{INSIDE}={lab.folder}", *program))
+        try:
+            code = process.wait()
+        finally:
+            end(process, 60)
     sys.exit(code)
 
 
+def end(process, seconds, number=signal.SIGTERM):
+    """Ends a process we started: the signal, then SIGKILL; its exit code."""
+    if process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
 def wait_for(probe, seconds, what, pause=0.05):
-    """The first true value of `probe`."""
-    end = time.monotonic() + seconds
+    """The first true value of `probe`; TimeoutError after `seconds`."""
+    limit = time.monotonic() + seconds
     while True:
         value = probe()
         if value:
             return value
-        if time.monotonic() > end:
+        if time.monotonic() > limit:
             raise TimeoutError(f"{what}: not in {seconds} s")
         time.sleep(pause)
+
+
+def clean_environment():
+    """Ours, without the caller's own login."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("OS_")}
 
 
 class Apus:
     """`apus up` in the private host that this program runs in."""
 
-    def __init__(self, build="debug"):
+    def __init__(self, binaries=None, name="state"):
+        binaries = binaries or os.environ.get("APUS_BINARIES") or os.path.join(ROOT, ".build", "debug")
         self.folder = os.environ[INSIDE]
-        self.state = os.path.join(self.folder, "state")
-        self.program = os.path.join(os.environ.get("APUS_BUILD") or os.path.join(ROOT, ".build"), build, "apus")
-        self.log = os.path.join(self.folder, "apus.log")
+        self.state = os.path.join(self.folder, name)
+        self.program = os.path.join(binaries, "apus")
+        self.log = os.path.join(self.folder, f"{name}.log")
         self.process = None
-        # LSan and friends aside, nothing of the caller's login may reach the program.
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("OS_")}
+        self.endpoints = {}
+        self.environment = clean_environment()
         self.environment["OS_CLIENT_CONFIG_FILE"] = os.path.join(self.state, "clouds.yaml")
+        self.environment["OS_CLOUD"] = "apus"
 
     def start(self, options=(), limit=90):
         """Starts it and waits until everything serves."""
-        os.makedirs(self.state, mode=0o711, exist_ok=True)
         ready = os.path.join(self.state, "endpoints.json")
-        if os.path.exists(ready):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(ready)
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, "up", "--state-path", self.state, *options], stdout=log, stderr=log,
-                env=self.environment)
+        self.launch(options)
 
         def serves():
             if self.process.poll() is not None:
@@ -93,7 +170,16 @@ class Apus:
         with open(ready, encoding="ascii") as file:
             self.endpoints = json.load(file)
 
+    def launch(self, options=()):
+        """Starts it, and does not wait."""
+        os.makedirs(self.state, mode=0o711, exist_ok=True)
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [self.program, "up", "--state-path", self.state, *options], stdout=log, stderr=log,
+                env=self.environment, start_new_session=True)
+
     def kill(self):
+        """SIGKILL, as a power cut would have it for this process alone."""
         self.process.kill()
         self.process.wait()
         self.process = None
@@ -102,29 +188,37 @@ class Apus:
         """Ends it as a service manager would; the exit code."""
         if self.process is None:
             return 0
-        self.process.terminate()
+        process, self.process = self.process, None
+        process.terminate()
         try:
-            code = self.process.wait(limit)
+            return process.wait(limit)
         except subprocess.TimeoutExpired:
-            tail = self.tail()
-            self.kill()
-            raise TimeoutError(f"apus up did not end in {limit} s after SIGTERM:\n{tail}") from None
-        self.process = None
-        return code
+            process.kill()
+            process.wait()
+            raise TimeoutError(f"apus up did not end in {limit} s after SIGTERM:\n{self.tail()}") from None
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self.process is not None:
+    def __exit__(self, kind, *_):
+        if self.process is None:
+            return
+        if kind is None:
             self.stop()
+        else:
+            end(self.process, 20)
 
     def tail(self, lines=40):
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return "".join(file.readlines()[-lines:])
 
-    def client(self):
-        return Client(read_clouds_yaml(os.path.join(self.state, "clouds.yaml")))
+    def client(self, **options):
+        return Client(read_clouds_yaml(os.path.join(self.state, "clouds.yaml")), **options)
+
+    def attempt(self, *arguments):
+        """A run of the command line, whatever comes of it."""
+        return subprocess.run(
+            [self.program, *arguments], env=self.environment, capture_output=True, text=True, timeout=120)
 
     def run(self, arguments, **options):
         """Standard output of a program that must succeed."""
@@ -146,20 +240,33 @@ class Apus:
     def domains(self):
         """{uuid: state} of every domain."""
         found = {}
-        for name in virsh("list", "--all", "--name").split():
-            found[virsh("domuuid", name).strip()] = virsh("domstate", name).strip()
+        for identifier in virsh("list", "--all", "--uuid").split():
+            found[identifier] = virsh("domstate", identifier).strip()
         return found
 
     def folders(self):
+        """The instances that have a folder."""
         path = os.path.join(self.state, "instances")
         if not os.path.isdir(path):
             return set()
-        return {name for name in os.listdir(path) if len(name) == 36 and name.count("-") == 4}
+        return {name for name in os.listdir(path) if is_uuid(name)}
+
+    def unfinished_files(self):
+        """Paths of files that are only there while something is written."""
+        return sorted(
+            os.path.join(folder, name)
+            for top in ("instances", "images")
+            for folder, _, names in os.walk(os.path.join(self.state, top))
+            for name in names if name.endswith((".part", ".new", ".tmp")))
 
     def reservations(self, network="default"):
-        """Addresses reserved on the network."""
+        """{MAC: address} of what is reserved on the network."""
         tree = ElementTree.fromstring(virsh("net-dumpxml", network))
-        return {host.get("ip") for host in tree.iter("host") if host.get("mac")}
+        return {host.get("mac"): host.get("ip") for host in tree.iter("host") if host.get("mac")}
+
+
+def is_uuid(text):
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
 
 
 def virsh(*arguments):
@@ -171,24 +278,42 @@ def test_image():
     """The path of the test guest's image, built once a checkout."""
     path = os.path.join(ROOT, ".build", "test-guest.qcow2")
     if not os.path.exists(path):
-        subprocess.run([os.path.join(ROOT, "deploy", "test-image"), path], check=True, stdout=sys.stderr)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        subprocess.run([os.path.join(ROOT, "deploy", "test-image"), path], check=True, stdout=sys.stderr,
+                       timeout=IMAGE_SECONDS)
     return path
 
 
 class Checks:
-    """Prints each check as a line that deploy/test counts."""
+    """Prints each check as a line that deploy/test counts; the last line of a run is the sum."""
 
     def __init__(self):
+        self.passed = 0
         self.failed = 0
 
     def check(self, name, problem=None):
-        """`problem` is falsy, or says what is wrong."""
+        """`problem` is falsy, or says what is wrong. True when all is well."""
         if problem:
             self.failed += 1
             print(f"not ok - {name}: {problem}", flush=True)
         else:
+            self.passed += 1
             print(f"ok - {name}", flush=True)
+        return not problem
+
+    @contextlib.contextmanager
+    def guard(self, name):
+        """A part of a run that may break: then it is one failed check, and the run goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
+            self.check(name, f"{type(error).__name__}: {error}")
+
+    def finish(self):
+        """Prints the sum; the exit code."""
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        return 0 if self.failed == 0 and self.passed > 0 else 1
 
     @property
     def code(self):
-        return 1 if self.failed else 0
+        return 0 if self.failed == 0 else 1
