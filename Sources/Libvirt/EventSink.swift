@@ -1,8 +1,8 @@
 internal import CLibvirt
 internal import Synchronization
 
-/// Where libvirt's callbacks of one connection deliver. Each registration for domain events holds a reference that
-/// libvirt's own free callback gives back, so that a late event never meets a freed sink.
+/// Where libvirt's callbacks of one connection deliver; each registration holds a reference that libvirt's own free
+/// callback gives back, so that a late callback never meets a freed sink.
 final class EventSink: Sendable {
     private let deliver: @Sendable (ConnectionEvent) -> Void
     private let hasClosed = Mutex(false)
@@ -41,17 +41,20 @@ final class EventSink: Sendable {
             for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
             throw error
         }
-        // Not retained, because drivers that ignore the callback ignore its free callback too. The connection's handle
-        // keeps the sink until it has taken the callback back, which waits for one that runs.
-        let reference = Unmanaged.passUnretained(self).toOpaque()
-        if virConnectRegisterCloseCallback(connection, onClose, reference, nil) == 0 { return (ids, true) }
-        let error = LibvirtError.last("virConnectRegisterCloseCallback")
-        if error.code == .noSupport { return (ids, false) }
-        for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
-        throw error
+        do {
+            _ = try retained("virConnectRegisterCloseCallback") {
+                virConnectRegisterCloseCallback(connection, onClose, $0, releaseSink)
+            }
+            return (ids, true)
+        } catch  where error.code == .noSupport {
+            return (ids, false)
+        } catch {
+            for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
+            throw error
+        }
     }
 
-    /// Returns when libvirt has let go of every registration for domain events, or gave up waiting. To be awaited once, after they were
+    /// Returns when libvirt has let go of every registration, or gave up waiting. To be awaited once, after they were
     /// taken back: while an event is on its way libvirt keeps them until it has been delivered.
     func waitUntilReleased(atMost limit: Duration) async {
         let ended = ended

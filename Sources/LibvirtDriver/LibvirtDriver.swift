@@ -1,1 +1,224 @@
-// Filled by the commit that makes this target.
+public import Compute
+public import Configuration
+internal import Libvirt
+internal import Model
+internal import Processes
+internal import Synchronization
+internal import Telemetry
+
+/// Drives guests through libvirt.
+///
+/// Instances' files are in `instances_path`, a folder for each; images' bases in `_base` beside them. Guests that
+/// libvirt has and Apus did not make are reported and never touched.
+public final class LibvirtDriver: VirtDriver {
+    /// What `start` found out about the host, and needs no second look.
+    struct Surroundings: Sendable {
+        var settings: DomainSettings
+        var qemuImg: QemuImg
+        var configDrive: ConfigDrive
+        var cache: ImageCache
+    }
+
+    public let events: AsyncStream<GuestEvent>
+    let host: LibvirtHost
+    let configuration: Configuration
+    /// Where the folders of the instances are.
+    let instancesPath: String
+    let binding: NetworkBinding
+    let files = BlockingExecutor(name: "driver-files", threads: 4)
+    let directory = DomainDirectory()
+    let stops = StopSignals()
+    let books = Mutex<[String: AddressBook]>([:])
+    let upkeepRequests: AsyncStream<Void>
+    let upkeepSink: AsyncStream<Void>.Continuation
+    let clock: any Clock<Duration>
+    let log = Logger("libvirt-driver")
+    private let domainType: String?
+    private let patience: Duration
+    private let soleRole: LibvirtHost.Role?
+    private let eventSink: AsyncStream<GuestEvent>.Continuation
+    private let surroundings = Mutex<Surroundings?>(nil)
+    private let services = Mutex<[Task<Void, Never>]>([])
+
+    /// Reads the options of `LibvirtDriverOptions` and does nothing else; see `start()`.
+    public convenience init(configuration: Configuration) {
+        self.init(
+            configuration: configuration, host: LibvirtHost(uri: configuration[LibvirtDriverOptions.connectionURI]),
+            domainType: nil, clock: ContinuousClock())
+    }
+
+    /// - Parameters:
+    ///   - domainType: instead of what `virt_type` says; `test` for libvirt's test driver.
+    ///   - patience: how long `start()` waits for a connection.
+    ///   - soleRole: the only connection to use. Each connection to libvirt's test driver has a world of its own.
+    init(
+        configuration: Configuration, host: LibvirtHost, domainType: String?, clock: any Clock<Duration>,
+        patience: Duration = .seconds(15), soleRole: LibvirtHost.Role? = nil
+    ) {
+        self.configuration = configuration
+        self.host = host
+        self.domainType = domainType
+        self.clock = clock
+        self.patience = patience
+        self.soleRole = soleRole
+        instancesPath = LibvirtDriverOptions.resolvedInstancesPath(configuration)
+        binding = NetworkBinding(configuration[LibvirtDriverOptions.network]) ?? .libvirt("default")
+        (upkeepRequests, upkeepSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (events, eventSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4_096))
+    }
+
+    /// What `start()` found.
+    func ready() throws(Failure) -> Surroundings {
+        guard let found = surroundings.withLock({ $0 }) else {
+            throw Failure(.hypervisor, "the libvirt driver has not been started", isRetriable: true)
+        }
+        return found
+    }
+
+    // MARK: - Life
+
+    public func start() async throws {
+        guard surroundings.withLock({ $0 == nil }) else { return }
+        guard let qemuImg = QemuImg() else {
+            throw Failure(.hypervisor, "qemu-img is not installed (package qemu-utils)")
+        }
+        guard let configDrive = ConfigDrive(files: files) else {
+            throw Failure(.hypervisor, "neither genisoimage nor xorriso is installed; one of them writes config drives")
+        }
+        let cache = ImageCache(
+            folder: instancesPath + "/" + configuration[LibvirtDriverOptions.imageCacheFolder], qemuImg: qemuImg,
+            files: files)
+        try await files.run { () throws(Failure) in try Files.makeFolder(instancesPath, mode: 0o711) }
+        await warnIfUnreachable()
+        try await cache.open()
+        let host = host
+        services.withLock { $0.append(Task { await host.run() }) }
+        do {
+            try await translated("connecting to \(host.uri)") {
+                try await host.waitUntilConnected(timeout: patience)
+            }
+            let settings = try await settings()
+            surroundings.withLock {
+                $0 = Surroundings(settings: settings, qemuImg: qemuImg, configDrive: configDrive, cache: cache)
+            }
+        } catch {
+            await stopServices()
+            throw error
+        }
+        services.withLock {
+            $0.append(Task { await self.deliver(host.events()) })
+            $0.append(Task { await self.keepAddresses() })
+        }
+        requestUpkeep()
+    }
+
+    public func stop() async {
+        await stopServices()
+        eventSink.finish()
+        files.shutdown()
+    }
+
+    private func stopServices() async {
+        let running = services.withLock { services in
+            defer { services = [] }
+            return services
+        }
+        for service in running { service.cancel() }
+        for service in running { await service.value }
+    }
+
+    // MARK: - Events
+
+    private func deliver(_ source: HostEvents) async {
+        for await event in source {
+            switch event {
+            case .lifecycle(let change): deliver(change)
+            case .reboot(let uuid, _): send(.changed(InstanceID(uuid)))
+            case .connectionLost:
+                directory.forgetAll()
+                send(.disconnected)
+                stops.signalAll()
+            case .connected: break
+            case .resync:
+                directory.forgetAll()
+                for book in books.withLock({ Array($0.values) }) { book.forget() }
+                send(.resynchronise)
+                stops.signalAll()
+            }
+        }
+    }
+
+    private func deliver(_ change: DomainEvent) {
+        let id = InstanceID(change.uuid)
+        switch change.kind {
+        case .defined: directory.definitionChanged(id)
+        case .undefined: directory.forget(id)
+        case .stopped, .crashed: stops.signal(id)
+        default: break
+        }
+        send(.changed(id))
+    }
+
+    private func send(_ event: GuestEvent) {
+        guard case .dropped = eventSink.yield(event) else { return }
+        // The oldest went; a comparison of everything makes up for it.
+        eventSink.yield(.resynchronise)
+    }
+
+    // MARK: - Surroundings
+
+    private func settings() async throws -> DomainSettings {
+        let connection = try await connection(.work)
+        let capabilities = try await hostCapabilities(connection)
+        let virtType = await chosenVirtType(capabilities.architecture)
+        let configured = configuration[LibvirtDriverOptions.cpuMode]
+        let folder = instancesPath
+        let cacheMode = LibvirtDriverOptions.cacheMode(configuration)
+        let canBypassCache = await files.run { Files.supportsDirectIO(in: folder) }
+        return DomainSettings(
+            virtType: virtType, architecture: capabilities.architecture,
+            machineType: LibvirtDriverOptions.machine(configuration, for: capabilities.architecture),
+            cpuMode: configured ?? (virtType == "kvm" ? .hostModel : .none),
+            diskCache: cacheMode ?? (canBypassCache ? "none" : "writeback"),
+            randomDevice: configuration[LibvirtDriverOptions.randomDevice],
+            memoryStatisticsPeriod: max(0, configuration[LibvirtDriverOptions.memoryStatisticsPeriod]),
+            network: binding, version: Self.version)
+    }
+
+    private func chosenVirtType(_ architecture: String) async -> String {
+        if let domainType { return domainType }
+        switch configuration[LibvirtDriverOptions.virtType] {
+        case .kvm: return "kvm"
+        case .qemu: return "qemu"
+        case .auto:
+            switch await KVMProbe.result(architecture: architecture) {
+            case .works: return "kvm"
+            case .unusable(let reason):
+                log.notice("guests are emulated, since KVM cannot run them", ["reason": reason])
+                return "qemu"
+            }
+        }
+    }
+
+    /// QEMU runs as a user of its own, which must be able to pass every folder above a disk.
+    private func warnIfUnreachable() async {
+        let path = instancesPath
+        let closed = await files.run { Files.closedFolder(above: path) }
+        if let closed {
+            log.warning(
+                "a folder above the instances lets only its owner in: QEMU's user may be kept out", ["folder": closed])
+        }
+    }
+
+    /// Shown to guests and in their metadata.
+    static let version = "0.2.0"
+
+    /// The connection for a kind of call.
+    func connection(_ role: LibvirtHost.Role) async throws(Failure) -> LibvirtConnection {
+        do {
+            return try await host.connection(soleRole ?? role)
+        } catch {
+            throw Failure(error, "libvirt at \(host.uri)")
+        }
+    }
+}

@@ -1,0 +1,254 @@
+internal import Crypto
+internal import Libvirt
+internal import Model
+internal import Synchronization
+internal import Telemetry
+internal import XML
+
+/// The addresses of one libvirt network that are reserved for Apus, by `virNetworkUpdate`, under names of ours:
+/// `apus-TAG-A-B-C-D`, where the tag says which installation on this host made them. Never touches any other.
+final class AddressBook: Sendable {
+    /// How the book reaches what the driver has.
+    struct Access: Sendable {
+        var connection: @Sendable () async throws -> LibvirtConnection
+        /// Instances by the MACs of the domains here, ours or not.
+        var users: @Sendable () async throws -> [String: InstanceID]
+    }
+
+    /// How often another address is tried when somebody takes the chosen one first.
+    private static let attempts = 8
+
+    let network: String
+    private let file: String
+    private let prefix: String
+    private let target: Int
+    private let files: BlockingExecutor
+    private let access: Access
+    private let gate = SerialGate()
+    private let upkeepGate = SerialGate()
+    private let table = Mutex<AddressTable?>(nil)
+
+    /// - Parameters:
+    ///   - folder: of the records.
+    ///   - spares: reservations to keep ahead; 0 reserves and releases one by one.
+    init(network: String, folder: String, spares: Int, files: BlockingExecutor, access: Access) {
+        (self.network, target, self.files, self.access) = (network, spares, files, access)
+        file = folder + "/" + network
+        prefix = "apus-" + Hex.encode(Array(digest(.sha256, of: Array(folder.utf8)).prefix(3))) + "-"
+    }
+
+    /// Compares with libvirt before the next use.
+    func forget() { table.withLock { $0 = nil } }
+
+    /// The instance's NIC: the one it has, a spare, or a new one. Under 10 ms with a spare.
+    func plug(_ id: InstanceID) async throws -> NetworkInterface {
+        try await gate.run {
+            let connection = try await access.connection()
+            try await requireActive(connection)
+            var table = try await loaded(connection)
+            if let known = table.entry(of: id) {
+                if table.missing.contains(known.mac) { try await restore(known, connection) }
+                return interface(known)
+            }
+            if let spare = table.claimSpare(for: id) {
+                try await save(table)
+                return interface(spare)
+            }
+            let made = try await reserve(owner: id, connection)
+            return interface(made)
+        }
+    }
+
+    /// Gives back what the instance had; nothing when it had nothing, or the network is gone.
+    func unplug(_ id: InstanceID) async throws {
+        try await gate.run {
+            let connection = try await access.connection()
+            guard var table = try await loadedIfPresent(connection), table.giveBack(id) else { return }
+            try await save(table)
+            guard target == 0 else { return }
+            while let spare = self.table.withLock({ $0?.spares.first }) { try await release(spare, connection) }
+        }
+    }
+
+    /// Brings the number of spares in order, and back what libvirt lost. Up to 0.5 s for each change.
+    func maintain() async throws {
+        try await upkeepGate.run {
+            var isFilling = false
+            while target > 0 {
+                try Task.checkCancellation()
+                // The gate is held for one change at a time, so that who plugs waits for one at most.
+                let next = try await gate.run { () -> AddressTable.Upkeep? in
+                    let connection = try await access.connection()
+                    guard let table = try await loadedIfPresent(connection) else { return nil }
+                    let next = table.upkeep(isFilling: isFilling)
+                    switch next {
+                    case .add: _ = try await reserve(owner: nil, connection)
+                    case .remove(let entry): try await release(entry, connection)
+                    case .restore(let entry): try await restore(entry, connection)
+                    case nil: break
+                    }
+                    return next
+                }
+                guard let next else { return }
+                isFilling = next == .add
+            }
+        }
+    }
+
+    // MARK: - Changes, inside the gate
+
+    private func reserve(owner: InstanceID?, _ connection: LibvirtConnection) async throws -> AddressTable.Entry {
+        var refusal: LibvirtError?
+        for _ in 0..<Self.attempts {
+            let description = try await describe(connection)
+            guard let address = description.freeAddress(leased: try await leases(connection)) else {
+                throw Failure(
+                    .networkUnavailable,
+                    description.ranges.isEmpty
+                        ? "the libvirt network '\(network)' gives out no IPv4 addresses"
+                        : "all addresses of the libvirt network '\(network)' are taken", isRetriable: true)
+            }
+            let users = try await access.users()
+            let taken = Set(description.reservations.compactMap(\.mac)).union(users.keys)
+            var mac = MACAddress.random()
+            while taken.contains(mac) { mac = MACAddress.random() }
+            let entry = AddressTable.Entry(mac: mac, address: address, owner: owner)
+            do {
+                try await connection.addDHCPHost(try host(entry), toNetwork: network)
+            } catch let error as LibvirtError {
+                guard error.code == .operationInvalid else { throw failure(error) }
+                refusal = error
+                continue
+            }
+            try await change { $0.insert(entry) }
+            return entry
+        }
+        throw Failure(
+            .networkUnavailable,
+            "no address of the libvirt network '\(network)' could be reserved: \(refusal?.message ?? "")",
+            isRetriable: true)
+    }
+
+    private func release(_ entry: AddressTable.Entry, _ connection: LibvirtConnection) async throws {
+        do {
+            try await connection.removeDHCPHost(try host(entry), fromNetwork: network)
+        } catch let error as LibvirtError where error.code == .operationInvalid || error.code == .noNetwork {
+            // Given back already, or the network went with all it had.
+        } catch let error as LibvirtError {
+            throw failure(error)
+        }
+        try await change { $0.remove(entry) }
+    }
+
+    private func restore(_ entry: AddressTable.Entry, _ connection: LibvirtConnection) async throws {
+        do {
+            try await connection.addDHCPHost(try host(entry), toNetwork: network)
+        } catch let error as LibvirtError {
+            throw failure(error)
+        }
+        try await change { $0.restored(entry) }
+    }
+
+    private func change(_ body: (inout AddressTable) -> Void) async throws {
+        guard var table = table.withLock({ $0 }) else { return }
+        body(&table)
+        try await save(table)
+    }
+
+    /// Records the table durably, and makes it the one in force.
+    private func save(_ table: AddressTable) async throws {
+        let (file, bytes) = (file, Array(table.record.utf8))
+        try await files.run { () throws(Failure) in
+            try Files.makeFolder(Files.parent(file), mode: 0o700)
+            try Files.write(bytes, to: file + ".new", mode: 0o600)
+            try Files.synchronise(file + ".new")
+            try Files.rename(file + ".new", to: file)
+        }
+        self.table.withLock { $0 = table }
+    }
+
+    // MARK: - Looks
+
+    private func loaded(_ connection: LibvirtConnection) async throws -> AddressTable {
+        if let known = table.withLock({ $0 }) { return known }
+        let description = try await describe(connection)
+        let record = try await files.run { [file] () throws(Failure) in try Files.read(file, limit: 4 << 20) } ?? []
+        let reserved = description.reservations.compactMap { host -> AddressTable.Entry? in
+            guard let mac = host.mac, let address = host.address, host.name?.hasPrefix(prefix) == true else {
+                return nil
+            }
+            return AddressTable.Entry(mac: mac, address: address, owner: nil)
+        }
+        let fresh = AddressTable(
+            target: target, record: AddressTable.entries(inRecord: String(decoding: record, as: UTF8.self)),
+            reserved: reserved, users: try await access.users())
+        table.withLock { $0 = fresh }
+        return fresh
+    }
+
+    /// As `loaded`; `nil` when there is no such network.
+    private func loadedIfPresent(_ connection: LibvirtConnection) async throws -> AddressTable? {
+        if let known = table.withLock({ $0 }) { return known }
+        do {
+            return try await loaded(connection)
+        } catch let error as Failure where error.kind == .networkUnavailable {
+            let isThere: Bool
+            do {
+                isThere = try await connection.networks().contains(network)
+            } catch {
+                throw failure(error)
+            }
+            guard !isThere else { throw error }
+            return nil
+        }
+    }
+
+    private func requireActive(_ connection: LibvirtConnection) async throws {
+        do {
+            guard try await connection.isNetworkActive(network) else {
+                throw Failure(.networkUnavailable, "the libvirt network '\(network)' is not active", isRetriable: true)
+            }
+        } catch let error as LibvirtError {
+            throw failure(error)
+        }
+    }
+
+    private func describe(_ connection: LibvirtConnection) async throws -> NetworkDescription {
+        do {
+            return NetworkDescription(try XMLNode(parsing: try await connection.networkXML(network)))
+        } catch let error as LibvirtError {
+            throw failure(error)
+        } catch let error as XMLError {
+            throw Failure(
+                .networkUnavailable, "the XML of network '\(network)' cannot be read: \(error)", isRetriable: true)
+        }
+    }
+
+    private func leases(_ connection: LibvirtConnection) async throws -> Set<IPv4Address> {
+        do {
+            return Set(try await connection.dhcpLeases(ofNetwork: network).compactMap { IPv4Address($0.address) })
+        } catch  where error.code == .noSupport {
+            return []
+        } catch {
+            throw failure(error)
+        }
+    }
+
+    private func host(_ entry: AddressTable.Entry) throws(Failure) -> DHCPHost {
+        let name = prefix + entry.address.description.replacing(".", with: "-")
+        guard let host = DHCPHost(mac: entry.mac, address: entry.address.description, name: name) else {
+            throw Failure(.networkUnavailable, "\(entry.mac) with \(entry.address) cannot be reserved as \(name)")
+        }
+        return host
+    }
+
+    private func interface(_ entry: AddressTable.Entry) -> NetworkInterface {
+        NetworkInterface(network: network, macAddress: entry.mac, ipv4Address: entry.address.description)
+    }
+
+    private func failure(_ error: LibvirtError) -> Failure {
+        let failure = Failure(error, "libvirt network '\(network)'")
+        guard failure.kind == .hypervisor else { return failure }
+        return Failure(.networkUnavailable, failure.message, isRetriable: failure.isRetriable)
+    }
+}

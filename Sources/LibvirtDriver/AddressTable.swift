@@ -1,0 +1,104 @@
+internal import Model
+
+/// Which addresses of a libvirt network are reserved for Apus, and for whom. Decides; does nothing itself.
+///
+/// A reservation costs libvirt 9 some 400 ms on a network with NAT, because it writes all firewall rules anew, twice
+/// what starting a guest costs. So a few are made ahead (spares), and those of deleted guests are used again.
+struct AddressTable: Sendable, Hashable {
+    struct Entry: Sendable, Hashable {
+        var mac: String
+        var address: IPv4Address
+        /// `nil` for a spare.
+        var owner: InstanceID?
+    }
+
+    /// What is to be done with libvirt so that the table and the number of spares are right.
+    enum Upkeep: Sendable, Hashable {
+        case restore(Entry)
+        case add
+        case remove(Entry)
+    }
+
+    private(set) var entries: [Entry] = []
+    /// MACs of entries that an instance has and libvirt has not: the network was defined anew.
+    private(set) var missing: Set<String> = []
+    let target: Int
+
+    /// - Parameter target: spares to keep. Less than half of it are filled up, more than twice as many are cut down; in
+    ///   between nothing is done, so that a guest which comes and goes costs nothing.
+    init(target: Int) { self.target = target }
+
+    var spares: [Entry] { entries.filter { $0.owner == nil } }
+
+    func entry(of id: InstanceID) -> Entry? { entries.first { $0.owner == id } }
+
+    mutating func claimSpare(for id: InstanceID) -> Entry? {
+        guard let index = entries.firstIndex(where: { $0.owner == nil }) else { return nil }
+        entries[index].owner = id
+        return entries[index]
+    }
+
+    mutating func insert(_ entry: Entry) {
+        remove(entry)
+        entries.append(entry)
+    }
+
+    mutating func remove(_ entry: Entry) {
+        entries.removeAll { $0.mac == entry.mac }
+        missing.remove(entry.mac)
+    }
+
+    /// Makes spares of what an instance had. Whether it had anything.
+    mutating func giveBack(_ id: InstanceID) -> Bool {
+        var hadAny = false
+        for index in entries.indices where entries[index].owner == id {
+            entries[index].owner = nil
+            hadAny = true
+        }
+        // What libvirt does not have is no spare.
+        entries.removeAll { $0.owner == nil && missing.contains($0.mac) }
+        missing.formIntersection(entries.map(\.mac))
+        return hadAny
+    }
+
+    mutating func restored(_ entry: Entry) { missing.remove(entry.mac) }
+
+    /// The next thing to do; `isFilling` says whether the one before was an `add`, which goes on up to the target.
+    func upkeep(isFilling: Bool) -> Upkeep? {
+        if let entry = entries.first(where: { missing.contains($0.mac) }) { return .restore(entry) }
+        let count = spares.count
+        if count < (isFilling ? target : (target + 1) / 2) { return .add }
+        if count > target * 2, let last = spares.last { return .remove(last) }
+        return nil
+    }
+
+    /// The table after a start: what libvirt has under our names, with the owners of the record.
+    /// - Parameter users: instances by the MACs of their domains, for when the record was lost.
+    init(target: Int, record: [Entry], reserved: [Entry], users: [String: InstanceID]) {
+        self.init(target: target)
+        let owners = Dictionary(record.compactMap { entry in entry.owner.map { (entry.mac, $0) } }) { first, _ in first
+        }
+        entries = reserved.map { Entry(mac: $0.mac, address: $0.address, owner: owners[$0.mac] ?? users[$0.mac]) }
+        let present = Set(reserved.map(\.mac))
+        let lost = record.filter { $0.owner != nil && !present.contains($0.mac) }
+        entries += lost
+        missing = Set(lost.map(\.mac))
+    }
+
+    // MARK: - Record
+
+    /// One line each: MAC, address, owner or `-`.
+    var record: String {
+        entries.map { "\($0.mac) \($0.address) \($0.owner?.rawValue ?? "-")\n" }.joined()
+    }
+
+    /// The entries of a record; lines that are none are left out.
+    static func entries(inRecord text: String) -> [Entry] {
+        text.split(separator: "\n").compactMap { line in
+            let parts = line.split(separator: " ").map(String.init)
+            guard parts.count == 3, let address = IPv4Address(parts[1]) else { return nil }
+            guard parts[2] == "-" || InstanceFolder.isUUID(parts[2]) else { return nil }
+            return Entry(mac: parts[0], address: address, owner: parts[2] == "-" ? nil : InstanceID(parts[2]))
+        }
+    }
+}

@@ -1,0 +1,83 @@
+public import Compute
+internal import Libvirt
+internal import Model
+internal import Telemetry
+internal import XML
+
+/// What libvirt's capabilities say of the host's processor.
+struct HostCapabilities: Sendable, Hashable {
+    var architecture = ""
+    var cpuModel: String?
+    var cpuVendor: String?
+    var topology = CPUTopology()
+    var features: [String] = []
+
+    init(_ document: XMLNode) {
+        guard let cpu = document.first("host/cpu") else { return }
+        architecture = cpu.first("arch")?.text ?? ""
+        cpuModel = cpu.first("model")?.text
+        cpuVendor = cpu.first("vendor")?.text
+        features = cpu.all("feature").compactMap { $0["name"] }.sorted()
+        if let layout = cpu.first("topology") {
+            func count(_ name: String) -> Int { layout[name].flatMap { Int($0) } ?? 1 }
+            topology = CPUTopology(
+                cells: max(1, document.all("host/topology/cells/cell").count), sockets: count("sockets"),
+                cores: count("cores") * count("dies"), threads: count("threads"))
+        }
+    }
+}
+
+extension LibvirtDriver {
+    public func capacity() async throws -> HostCapacity {
+        let connection = try await connection(.work)
+        return try await translated("looking at the host") {
+            let node = try await connection.nodeInfo()
+            let capabilities = try await hostCapabilities(connection)
+            let disk = try await files.run { () throws(Failure) in try self.diskSpace() }
+            return HostCapacity(
+                hypervisorHostname: try await connection.hostname(),
+                hypervisorType: try await connection.hypervisorType(),
+                hypervisorVersion: try await connection.hypervisorVersion().number,
+                total: Resources(
+                    vcpus: node.cpus, memoryMiB: Int(node.memoryKiB / 1_024), diskGiB: Int(disk.totalBytes >> 30)),
+                diskAvailableLeastGiB: Int((disk.freeBytes - disk.promisedBytes) >> 30),
+                cpuModel: capabilities.cpuModel, cpuVendor: capabilities.cpuVendor,
+                architecture: capabilities.architecture, cpuTopology: capabilities.topology,
+                cpuFeatures: capabilities.features, uptimeSeconds: await files.run { Self.uptime() })
+        }
+    }
+
+    func hostCapabilities(_ connection: LibvirtConnection) async throws -> HostCapabilities {
+        try await translated("reading libvirt's capabilities") {
+            let text = try await connection.capabilities()
+            do {
+                return HostCapabilities(try XMLNode(parsing: text))
+            } catch {
+                throw Failure(.hypervisor, "libvirt's capabilities cannot be read: \(error)", isRetriable: true)
+            }
+        }
+    }
+
+    /// Free and all bytes of the instances' file system, and those that sparse disks may still come to take.
+    private func diskSpace() throws(Failure) -> (freeBytes: Int64, totalBytes: Int64, promisedBytes: Int64) {
+        let (free, total) = try Files.space(at: instancesPath)
+        var promised: Int64 = 0
+        for name in try Files.names(in: instancesPath) where InstanceFolder.isUUID(name) {
+            let disk = try InstanceFolder(InstanceID(name), in: instancesPath).disk
+            guard let size = try Self.overlaySize(disk), let taken = Files.allocatedBytes(disk) else { continue }
+            promised += max(0, size - taken)
+        }
+        return (free, total, promised)
+    }
+
+    /// The virtual size in the header of a disk that this driver made; guests cannot write there.
+    private static func overlaySize(_ path: String) throws(Failure) -> Int64? {
+        guard let header = try Files.read(path, limit: 32), header.count == 32 else { return nil }
+        return Int64(clamping: header[24..<32].reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+    }
+
+    private static func uptime() -> Int64? {
+        guard let bytes = try? Files.read("/proc/uptime", limit: 64) else { return nil }
+        return Int64(String(decoding: bytes.prefix { $0 != UInt8(ascii: ".") }, as: UTF8.self))
+    }
+}

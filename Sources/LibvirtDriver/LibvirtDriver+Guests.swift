@@ -1,0 +1,89 @@
+public import Compute
+internal import Libvirt
+public import Model
+internal import XML
+
+extension LibvirtDriver {
+    public func guests() async throws -> [GuestObservation] {
+        let statistics = try await connection(.statistics)
+        let all = try await translated("listing guests") { try await statistics.statistics([.state]) }
+        var guests: [GuestObservation] = []
+        guests.reserveCapacity(all.count)
+        for domain in all {
+            let id = InstanceID(domain.identity.uuid)
+            // Gone since the list was made.
+            guard let entry = try await entry(of: id) else { continue }
+            guests.append(
+                GuestObservation(
+                    id: id, name: domain.identity.name, powerState: PowerState(domain.status), isOurs: entry.isOurs))
+        }
+        return guests
+    }
+
+    func allDomains() async throws -> [InstanceID] {
+        let connection = try await connection(.work)
+        return try await translated("listing domains") { try await connection.domains().map { InstanceID($0.uuid) } }
+    }
+
+    public func observe(_ id: InstanceID) async throws -> GuestObservation? {
+        guard let entry = try await entry(of: id) else { return nil }
+        guard let status = try await status(of: id) else { return nil }
+        return GuestObservation(id: id, name: entry.name, powerState: PowerState(status), isOurs: entry.isOurs)
+    }
+
+    /// What is known of a domain, asked of libvirt the first time; `nil` when there is none.
+    func entry(of id: InstanceID) async throws -> DomainDirectory.Entry? {
+        if let known = directory[id] { return known }
+        let connection = try await connection(.work)
+        let document: XMLNode
+        do {
+            document = try XMLNode(parsing: try await connection.xml(of: .uuid(id.rawValue), options: .inactive))
+        } catch let error as LibvirtError {
+            if error.code == .noDomain { return nil }
+            throw Failure(error, "looking at domain \(id)")
+        } catch {
+            throw Failure(.hypervisor, "the XML of domain \(id) cannot be read: \(error)", isRetriable: true)
+        }
+        let macs = document.all("devices/interface/mac").compactMap { $0["address"]?.lowercased() }
+        let entry = DomainDirectory.Entry(
+            name: document.first("name")?.text ?? "", isOurs: DomainMetadata.isOurs(document), macs: Set(macs))
+        directory.learn(id, entry)
+        return entry
+    }
+
+    /// The entry of a domain that is ours; `nil` when there is none of that uuid.
+    /// - Throws: `.conflict` when it is another's.
+    func own(_ id: InstanceID) async throws -> DomainDirectory.Entry? {
+        guard let entry = try await entry(of: id) else { return nil }
+        guard entry.isOurs else {
+            throw Failure(.conflict, "domain \(entry.name) has the uuid \(id), but Apus did not make it")
+        }
+        return entry
+    }
+
+    /// Whether the domain runs and why; `nil` when it is gone.
+    func status(of id: InstanceID) async throws -> DomainStatus? {
+        let connection = try await connection(.work)
+        do {
+            return try await connection.status(of: .uuid(id.rawValue))
+        } catch  where error.code == .noDomain {
+            directory.forget(id)
+            return nil
+        } catch {
+            throw Failure(error, "looking at domain \(id)")
+        }
+    }
+}
+
+extension PowerState {
+    init(_ status: DomainStatus?) {
+        switch status?.state {
+        case .running, .blocked, .shuttingDown: self = .running
+        case .paused: self = .paused
+        case .shutOff: self = .shutdown
+        case .crashed: self = .crashed
+        case .suspendedByGuest: self = .suspended
+        case .noState, .unknown, nil: self = .noState
+        }
+    }
+}

@@ -1,0 +1,78 @@
+internal import Compute
+internal import Configuration
+internal import Libvirt
+public import Model
+internal import Synchronization
+internal import Telemetry
+
+extension LibvirtDriver {
+    public func plugNetwork(_ instance: Instance) async throws -> [NetworkInterface] {
+        switch (instance.networks, binding) {
+        case (.none, _): []
+        case (.auto, .bridge(let bridge)):
+            [NetworkInterface(network: bridge, macAddress: freeMAC(instance.id))]
+        case (.auto, .libvirt(let network)):
+            [try await book(of: network).plug(instance.id)]
+        }
+    }
+
+    public func unplugNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws {
+        var networks = Set(
+            interfaces.compactMap { interface -> String? in
+                guard case .libvirt(let name) = binding.binding(of: interface) else { return nil }
+                return name
+            })
+        // What was reserved just before a crash is in no record of the agent's.
+        if case .libvirt(let name) = binding { networks.insert(name) }
+        for network in networks.sorted() { try await book(of: network).unplug(id) }
+        requestUpkeep()
+    }
+
+    /// The book of a network's addresses.
+    func book(of network: String) -> AddressBook {
+        books.withLock { books in
+            if let known = books[network] { return known }
+            let made = AddressBook(
+                network: network, folder: instancesPath + "/_networks",
+                spares: configuration[LibvirtDriverOptions.spareAddresses], files: files,
+                access: AddressBook.Access(
+                    connection: { [unowned self] in try await connection(.work) },
+                    users: { [unowned self] in try await usersOfMACs() }))
+            books[network] = made
+            return made
+        }
+    }
+
+    /// Keeps the spare addresses in order each time somebody has asked for it, until cancelled. Asked for after a start
+    /// and after a removal, not before: libvirt makes a start wait while the network changes.
+    func keepAddresses() async {
+        guard case .libvirt(let network) = binding else { return }
+        for await _ in upkeepRequests {
+            do {
+                try await book(of: network).maintain()
+            } catch {
+                if Task.isCancelled { return }
+                // Asked for again at the next start or removal of a guest; until then addresses are reserved one by one.
+                log.info("spare addresses are not in order", ["network": network, "error": LoggedError(error)])
+            }
+        }
+    }
+
+    func requestUpkeep() { upkeepSink.yield() }
+
+    /// Every domain's MACs, looked up where they are not known yet.
+    private func usersOfMACs() async throws -> [String: InstanceID] {
+        for domain in try await allDomains() { _ = try await entry(of: domain) }
+        return directory.users
+    }
+
+    /// An address that no domain known here has.
+    private func freeMAC(_ id: InstanceID) -> String {
+        var attempt = 0
+        while true {
+            let mac = MACAddress.make(id, nic: 0, attempt: attempt)
+            if directory.users[mac, default: id] == id { return mac }
+            attempt += 1
+        }
+    }
+}

@@ -1,0 +1,156 @@
+import Crypto
+import Libvirt
+import Model
+import Telemetry
+import Testing
+import XML
+
+@testable import LibvirtDriver
+
+private let ids = (1...9).map { InstanceID("00000000-0000-4000-8000-00000000000\($0)") }
+
+@Suite("Table of reserved addresses")
+struct AddressTableTests {
+    private func entry(_ number: UInt32, _ owner: InstanceID? = nil) -> AddressTable.Entry {
+        .init(mac: "fa:16:3e:00:00:0\(number)", address: IPv4Address(value: number), owner: owner)
+    }
+
+    private func table(_ entries: [AddressTable.Entry], target: Int = 4) -> AddressTable {
+        AddressTable(target: target, record: entries, reserved: entries, users: [:])
+    }
+
+    @Test("A record is read as it was written; lines that are none are left out")
+    func record() {
+        let entries = [entry(1, ids[0]), entry(2)]
+        #expect(AddressTable.entries(inRecord: table(entries).record) == entries)
+        #expect(AddressTable.entries(inRecord: "\n\0\nfa:16 1.2.3.4\nfa:16 1.2.3.4 ../x\nfa:16 1.2.3 -") == [])
+    }
+
+    @Test("Spares are filled up when less than half are left, and up to the target")
+    func filling() {
+        #expect(table((1...2).map { entry($0) }).upkeep(isFilling: false) == nil)
+        #expect(table([entry(1)]).upkeep(isFilling: false) == .add)
+        #expect(table((1...3).map { entry($0) }).upkeep(isFilling: true) == .add)
+        #expect(table((1...4).map { entry($0) }).upkeep(isFilling: true) == nil)
+    }
+
+    @Test("More than twice the target are cut down")
+    func trimming() {
+        #expect(table((1...8).map { entry($0) }).upkeep(isFilling: false) == nil)
+        #expect(table((1...9).map { entry($0) }).upkeep(isFilling: false) == .remove(entry(9)))
+    }
+
+    @Test("An instance's reservation that libvirt lost is restored; a spare one is forgotten")
+    func lost() {
+        var table = AddressTable(
+            target: 0, record: [entry(1, ids[0]), entry(2)], reserved: [], users: [:])
+        #expect(table.entries == [entry(1, ids[0])])
+        #expect(table.upkeep(isFilling: false) == .restore(entry(1, ids[0])))
+        table.restored(entry(1, ids[0]))
+        #expect(table.upkeep(isFilling: false) == nil)
+    }
+
+    @Test("A lost reservation that is given back is no spare")
+    func lostAndGivenBack() {
+        var table = AddressTable(target: 4, record: [entry(1, ids[0])], reserved: [], users: [:])
+        let hadAny = table.giveBack(ids[0])
+        #expect(hadAny)
+        #expect(table.entries.isEmpty && table.missing.isEmpty)
+    }
+
+    @Test("When the record is lost, the domains tell whose an address is")
+    func recordLost() {
+        let table = AddressTable(
+            target: 4, record: [], reserved: [entry(1), entry(2)], users: [entry(2).mac: ids[3]])
+        #expect(table.entry(of: ids[3]) == entry(2, ids[3]))
+        #expect(table.spares == [entry(1)])
+    }
+}
+
+@Suite("Reserved addresses of a network of the test driver")
+struct AddressBookTests {
+    private let folder: TemporaryFolder
+    private let connection: LibvirtConnection
+    private let files = BlockingExecutor(name: "test", threads: 1)
+
+    private static let network = """
+        <network><name>lab</name><uuid>b059a003-f7a8-4a95-a1e3-02c59ba8c0ed</uuid><bridge name='virbr9'/><forward/><ip address='10.9.0.1' netmask='255.255.255.0'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.200'/><host mac='52:54:00:00:00:01' name='printer' ip='10.9.0.2'/>
+        </dhcp></ip></network>
+        """
+
+    init() async throws {
+        folder = try TemporaryFolder()
+        let node = try folder.write(Array("<node>\(Self.network)</node>".utf8), to: "node.xml")
+        connection = try await LibvirtConnection.open(uri: "test://" + node)
+    }
+
+    private func book(spares: Int = 2, users: [String: InstanceID] = [:]) -> AddressBook {
+        AddressBook(
+            network: "lab", folder: folder.path + "/networks", spares: spares, files: files,
+            access: .init(connection: { [connection] in connection }, users: { users }))
+    }
+
+    private func reservations() async throws -> [NetworkDescription.Reservation] {
+        NetworkDescription(try XMLNode(parsing: try await connection.networkXML("lab"))).reservations
+    }
+
+    @Test("Spares are made ahead, used, used again, and cut down; what others reserved stays")
+    func spares() async throws {
+        let book = book()
+        try await book.maintain()
+        #expect(try await reservations().count == 3)
+        let first = try await book.plug(ids[0])
+        #expect(try await book.plug(ids[0]) == first)
+        #expect(try await reservations().contains { $0.mac == first.macAddress })
+        try await book.unplug(ids[0])
+        #expect(try await book.plug(ids[1]) == first, "the address of a deleted guest is used again")
+        let more = try await [book.plug(ids[2]), book.plug(ids[3]), book.plug(ids[4]), book.plug(ids[5])]
+        #expect(Set(more.map(\.ipv4Address)).union([first.ipv4Address]).count == 5)
+        for id in ids { try await book.unplug(id) }
+        try await book.maintain()
+        let left = try await reservations()
+        #expect(left.count == 1 + 4, "twice the target stay")
+        #expect(left.contains { $0.name == "printer" })
+    }
+
+    @Test("Another process of ours finds who has what in the record")
+    func restart() async throws {
+        let before = book()
+        try await before.maintain()
+        let plugged = try await before.plug(ids[0])
+        let after = book()
+        #expect(try await after.plug(ids[0]) == plugged)
+        #expect(try await after.plug(ids[1]) != plugged)
+    }
+
+    @Test("An installation elsewhere does not take our spares")
+    func otherInstallation() async throws {
+        try await book().maintain()
+        let ours = Set(try await reservations().compactMap(\.mac))
+        let other = AddressBook(
+            network: "lab", folder: folder.path + "/others", spares: 0, files: files,
+            access: .init(connection: { [connection] in connection }, users: { [:] }))
+        #expect(try await !ours.contains(other.plug(ids[0]).macAddress))
+    }
+
+    @Test("A network that was defined anew gets its reservations back")
+    func redefined() async throws {
+        let book = book()
+        let plugged = try await book.plug(ids[0])
+        try await connection.destroyNetwork("lab")
+        _ = try await connection.defineNetwork(xml: Self.network)
+        try await connection.startNetwork("lab")
+        book.forget()
+        #expect(try await book.plug(ids[0]) == plugged)
+        #expect(try await reservations().contains { $0.mac == plugged.macAddress })
+    }
+
+    @Test("Every instance has a MAC of its own, with the prefix of virtual NICs")
+    func macs() async throws {
+        var seen: Set<String> = []
+        let book = book(spares: 0)
+        for id in ids { seen.insert(try await book.plug(id).macAddress) }
+        #expect(seen.count == ids.count && seen.allSatisfy { $0.hasPrefix("fa:16:3e:") })
+    }
+}
