@@ -1,0 +1,127 @@
+import Database
+import Model
+import RPC
+import Testing
+
+@Suite("Flavors")
+struct FlavorStoreTests {
+    @Test("A new database offers the six defaults, smallest first")
+    func defaults() async throws {
+        let flavors = try await makeDatabase().flavors
+        let names = try await flavors.list().map { "\($0.id) \($0.name) \($0.vcpus) \($0.memoryMiB) \($0.rootGiB)" }
+        #expect(
+            names == [
+                "42 m1.nano 1 64 1", "84 m1.micro 1 128 1", "1 m1.tiny 1 512 1", "2 m1.small 1 2048 20",
+                "3 m1.medium 2 4096 40", "4 m1.large 4 8192 80",
+            ])
+    }
+
+    @Test("A default that was deleted stays deleted after the next start")
+    func seedOnce() async throws {
+        let folder = try TemporaryFolder()
+        let first = try await ControlDatabase.open(path: folder.file("db"))
+        try await first.flavors.delete(FlavorID("4"))
+        await first.close()
+        let second = try await ControlDatabase.open(path: folder.file("db"))
+        #expect(try await second.flavors.find(FlavorID("4")) == nil)
+        #expect(try await second.flavors.list().count == 5)
+    }
+
+    @Test("Id and name are unique, each by itself")
+    func duplicates() async throws {
+        let flavors = try await makeDatabase().flavors
+        let made = Flavor(id: FlavorID("x"), name: "big", vcpus: 1, memoryMiB: 1, rootGiB: 0, extraSpecs: ["a:b": "c"])
+        try await flavors.create(made, now: at(1))
+        #expect(try await flavors.find(FlavorID("x")) == made)
+        var other = made
+        other.name = "other"
+        await #expect(throws: StoreError.exists("Flavor with ID x")) { try await flavors.create(other, now: at(1)) }
+        other.id = FlavorID("y")
+        other.name = "big"
+        await #expect(throws: StoreError.exists("Flavor with name big")) { try await flavors.create(other, now: at(1)) }
+    }
+
+    @Test("Extra specs change; an unknown flavor is named")
+    func change() async throws {
+        let flavors = try await makeDatabase().flavors
+        let changed = try await flavors.update(FlavorID("1")) { $0.extraSpecs["hw:cpu_policy"] = "shared" }
+        #expect(try await flavors.find(FlavorID("1")) == changed)
+        await #expect(throws: StoreError.notFound("Flavor x")) { try await flavors.delete(FlavorID("x")) }
+        await #expect(throws: StoreError.notFound("Flavor x")) { _ = try await flavors.update(FlavorID("x")) { _ in } }
+    }
+}
+
+@Suite("Key pairs")
+struct KeyPairStoreTests {
+    private func pair(_ name: String, user: String = "u") -> KeyPair {
+        KeyPair(name: name, userID: UserID(user), publicKey: "ssh-rsa A", fingerprint: "aa:bb", createdAt: at(1))
+    }
+
+    @Test("A name is one user's own")
+    func names() async throws {
+        let pairs = try await makeDatabase().keyPairs
+        for user in ["u", "v"] { try await pairs.create(pair("k", user: user), limit: 10) }
+        try await pairs.create(pair("a"), limit: 10)
+        await #expect(throws: StoreError.exists("Key pair 'k'")) { try await pairs.create(pair("k"), limit: 10) }
+        #expect(try await pairs.list(of: UserID("u")).map(\.name) == ["a", "k"])
+        #expect(try await pairs.find("k", of: UserID("v")) == pair("k", user: "v"))
+        try await pairs.delete("k", of: UserID("u"))
+        #expect(try await pairs.find("k", of: UserID("u")) == nil)
+        #expect(try await pairs.find("k", of: UserID("v")) != nil)
+        await #expect(throws: StoreError.notFound("Keypair k")) { try await pairs.delete("k", of: UserID("u")) }
+    }
+
+    @Test("The quota counts one user's pairs; -1 means no limit")
+    func quota() async throws {
+        let pairs = try await makeDatabase().keyPairs
+        try await pairs.create(pair("a"), limit: 1)
+        await #expect(throws: KeyPairLimitReached.self) { try await pairs.create(pair("b"), limit: 1) }
+        try await pairs.create(pair("b", user: "v"), limit: 1)
+        try await pairs.create(pair("b"), limit: -1)
+    }
+}
+
+@Suite("Settings")
+struct SettingsStoreTests {
+    @Test("Of two that establish the same names, both use the first one's values")
+    func establish() async throws {
+        let settings = try await makeDatabase().settings
+        #expect(try await settings.value("a") == nil)
+        let mine = ["a": [1] as [UInt8], "b": [2]]
+        #expect(try await settings.establish(mine) == mine)
+        #expect(try await settings.establish(["a": [3], "b": [4]]) == mine)
+        #expect(try await settings.value("b") == [2])
+    }
+
+    @Test("Half a set is a contradiction")
+    func half() async throws {
+        let settings = try await makeDatabase().settings
+        _ = try await settings.establish(["a": [1]])
+        await #expect(throws: StoreError.self) { _ = try await settings.establish(["a": [1], "b": [2]]) }
+        #expect(try await settings.value("b") == nil)
+    }
+}
+
+@Suite("Operation reports")
+struct OperationReportStoreTests {
+    private func report(_ task: String, host: String, power: PowerState) -> ReportOperation.Params {
+        ReportOperation.Params(
+            header: CommandHeader(
+                task: TaskID(task), instance: InstanceID("i"), fence: Fence(generation: 1, epoch: 0)),
+            host: HostName(host), failure: nil, powerState: power, interfaces: nil, launchedAt: nil,
+            steps: [ReportOperation.StepTiming(name: "claim", milliseconds: 0.5)], endedAt: at(3))
+    }
+
+    @Test("The first report of a task from a host stays, until it is trimmed")
+    func first() async throws {
+        let reports = try await makeDatabase().reports
+        try await reports.record(report("t", host: "a", power: .running), now: at(3))
+        try await reports.record(report("t", host: "a", power: .crashed), now: at(4))
+        try await reports.record(report("t", host: "b", power: .shutdown), now: at(5))
+        let found = try await reports.find(task: TaskID("t"), host: HostName("a"))
+        #expect(found == report("t", host: "a", power: .running))
+        #expect(try await reports.find(task: TaskID("t"), host: HostName("c")) == nil)
+        #expect(try await reports.trim(before: at(5)) == 1)
+        #expect(try await reports.find(task: TaskID("t"), host: HostName("b"))?.powerState == .shutdown)
+    }
+}
