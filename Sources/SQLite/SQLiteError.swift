@@ -64,7 +64,7 @@ public struct SQLiteError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 extension SQLiteError {
-    /// Whether SQLite gave up the whole transaction, not only the statement.
+    /// The error for an extended result code; `systemError` is the `errno` of the call beneath it.
     static func make(result: Int32, message: String, systemError: Int32, sql: String?) -> SQLiteError {
         SQLiteError(code(result: result, systemError: systemError), message, sql: sql)
     }
