@@ -23,7 +23,8 @@ build_packages=(
     libvirt-dev libxml2-dev libcurl3-gnutls
 )
 host_packages=(
-    dnsmasq-base genisoimage iproute2 libvirt-clients libvirt-daemon-system qemu-system-x86 qemu-utils util-linux
+    busybox-static cpio dnsmasq-base e2fsprogs genisoimage iproute2 libvirt-clients libvirt-daemon-system mtools
+    qemu-system-x86 qemu-utils syslinux util-linux
 )
 
 # Both of libcurl's development packages have the same headers and exclude each other: either will do.

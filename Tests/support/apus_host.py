@@ -58,18 +58,17 @@ def exit_on_signals():
 
 
 class Lab:
-    """`count` private hosts, up while the `with` block runs."""
+    """`count` private hosts, `host1` and so on, up while the `with` block runs."""
 
     def __init__(self, count=1):
         self.count = count
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="apus-host-")
-        # QEMU, which is another user inside the host, must reach what lies below.
+        # QEMU may be another user, and must reach what lies below.
         os.chmod(self.folder, 0o711)
-        self.command = ["env", f"APUS_LAB={self.folder}/lab", LAB]
         try:
-            subprocess.run([*self.command, "up", str(self.count)], check=True, stdout=sys.stderr)
+            self._run("up", "--hosts", str(self.count))
         except BaseException:
             self.__exit__()
             raise
@@ -77,17 +76,31 @@ class Lab:
 
     def __exit__(self, *_):
         try:
-            subprocess.run([*self.command, "down"], check=True, stdout=sys.stderr)
+            self._run("down")
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def inside(self, host, *command):
-        """The argument list that runs `command` in a host."""
-        return [*self.command, "exec", str(host), *command]
+    def _run(self, command, *arguments):
+        subprocess.run(
+            [LAB, command, "--dir", f"{self.folder}/lab", *arguments], check=True, stdout=subprocess.DEVNULL,
+            # A Ctrl-C is for us; what it takes to clear up must not be ended by it.
+            start_new_session=True)
 
 
-def in_private_host(main, prepare=None):
-    """Runs `main` inside a fresh private host, and takes that down whatever happened.
+def in_host(host, *command):
+    """The argument list that runs `command` in another host of the lab that this program runs in."""
+    return [LAB, "exec", "--dir", f"{os.environ[INSIDE]}/lab", host, "--", *command]
+
+
+def lab_hosts():
+    """What the lab says of its hosts, by name: address, netns and so on."""
+    status = [LAB, "status", "--dir", f"{os.environ[INSIDE]}/lab"]
+    lines = subprocess.run(status, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {host["name"]: host for host in map(json.loads, lines)}
+
+
+def in_private_host(main, prepare=None, hosts=1):
+    """Runs `main` inside the first of fresh private hosts, and takes them down whatever happened.
 
     `prepare` runs before, outside: a private host cannot reach other machines.
     """
@@ -97,9 +110,11 @@ def in_private_host(main, prepare=None):
     if prepare:
         prepare()
     code = 1
-    with Lab() as lab:
+    with Lab(hosts) as lab:
         program = [sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]]
-        process = subprocess.Popen(lab.inside(1, "env", f"{INSIDE}={lab.folder}", *program))
+        process = subprocess.Popen(
+            [LAB, "exec", "--dir", f"{lab.folder}/lab", "host1", "--", "env", f"{INSIDE}={lab.folder}", *program],
+            start_new_session=True)
         try:
             code = process.wait()
         finally:
