@@ -145,7 +145,7 @@ let package = Package(
         tests("ConductorTests", ["Crypto", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
-            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Model", "Configuration", "Crypto"]),
+            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),
         tests("CommandLineTests", ["CommandLine", "HTTP", "Model"]),
         tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
         tests("SystemTests", ["HTTP", "Processes", "Libvirt", "Model", "Crypto"]),

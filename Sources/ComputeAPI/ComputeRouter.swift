@@ -23,6 +23,7 @@ public func computeRouter(
     routes.addServices()
     routes.addHypervisors()
     routes.addLimits()
+    routes.addNetworkProxies()
     return routes.router
 }
 

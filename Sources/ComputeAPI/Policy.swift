@@ -119,6 +119,7 @@ enum Policy {
         "os-availability-zone:list": .reader,
         "os-availability-zone:detail": .admin,
         "extensions": .anyone,
+        "network-proxies": .anyone,
         "apus:tasks": .admin,
         "apus:hosts": .admin,
     ]
