@@ -122,7 +122,7 @@ struct Dispatcher: Sendable {
 
     private enum Answer: Sendable {
         case first
-        case queued(cancel: [TaskID])
+        case queued(TaskID, cancel: [TaskID])
         case known(hasEnded: Bool)
     }
 
@@ -131,7 +131,7 @@ struct Dispatcher: Sendable {
         _ admit: @escaping @Sendable (SQLiteConnection, [OperationRecord]) throws -> Void
     ) async throws {
         let (now, rows) = (now, rows)
-        let operation = OperationRecord(
+        let command = OperationRecord(
             id: kind.operationID(task: header.task, attempt: attempt), kind: kind, instance: header.instance,
             task: header.task, fence: header.fence, requestID: requestID, acceptedAt: now())
         let answer: Answer
@@ -143,11 +143,17 @@ struct Dispatcher: Sendable {
                         "command (\(header.fence.generation), \(header.fence.epoch)) comes after "
                             + "(\(highest.generation), \(highest.epoch)) for instance \(header.instance)")
                 }
-                if let known = try connection.operation(operation.id) {
-                    return try repeated(known, header.fence, on: connection)
+                var operation = command
+                if let known = try connection.operation(command.id) {
+                    guard kind == .delete, known.outcome?.failure != nil else {
+                        return try repeated(known, header.fence, on: connection)
+                    }
+                    // A removal that failed is worth another try; its outcome was told.
+                    operation.id = TaskID("\(command.id).\(makeUUID())")
                 }
                 let lane = try connection.lane(header.instance)
-                guard lane.count < SQLiteConnection.laneLimit else {
+                // A delete makes pointless what fills the lane, so it has room where others have none.
+                guard lane.count < SQLiteConnection.laneLimit * (kind == .delete ? 2 : 1) else {
                     throw Failure(.overloaded, "too many operations wait on instance \(header.instance)")
                 }
                 guard try kind == .delete || connection.openCount() < Self.openLimit else {
@@ -157,7 +163,8 @@ struct Dispatcher: Sendable {
                 try connection.setFence(header.instance, header.fence, now: now())
                 try connection.insert(operation)
                 try rows.insert(operation, state, isFirst: lane.isEmpty, on: connection)
-                return lane.isEmpty ? .first : .queued(cancel: superseded(in: lane + [operation]))
+                return lane.isEmpty
+                    ? .first : .queued(operation.id, cancel: superseded(in: lane + [operation]))
             }
         } catch {
             taken.increment(labels: [("kind", kind.rawValue), ("answer", "refused")])
@@ -167,12 +174,12 @@ struct Dispatcher: Sendable {
         case .first:
             taken.increment(labels: [("kind", kind.rawValue), ("answer", "recorded")])
             engine.wake()
-        case .queued(let superseded):
+        case .queued(let id, let superseded):
             taken.increment(labels: [("kind", kind.rawValue), ("answer", "queued")])
             try await cancel(superseded)
             // The one in front may have ended between the transaction and its look for the next.
             let first = try await journal.database.read { try $0.lane(header.instance).first }
-            if first?.id == operation.id { try await engine.signal(operation.id) }
+            if first?.id == id { try await engine.signal(id) }
         case .known(let hasEnded):
             taken.increment(labels: [("kind", kind.rawValue), ("answer", "known")])
             if hasEnded { wakeOutbox() }

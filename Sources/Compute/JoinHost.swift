@@ -116,8 +116,8 @@ private func exchange(_ request: ClientRequest, _ tls: ClientTLS) async throws(F
     }
     await client.shutdown()
     guard response.status == 200 else {
-        let said = (try? JSON(parsing: response.body))?["message"]?.text
-        let text = "\(request.url) answered \(response.status)" + (said.map { ": \($0)" } ?? "")
+        let said = (try? JSON(parsing: response.body))?["error"]?.text
+        let text = "\(request.url) answered \(response.status)" + (said.map { ": \($0.prefix(512))" } ?? "")
         throw Failure([401, 403].contains(response.status) ? .unauthenticated : .unreachable, text)
     }
     return response.body
