@@ -1,5 +1,6 @@
 internal import Compute
 internal import Configuration
+internal import Glibc
 internal import HTTP
 internal import LibvirtDriver
 internal import Model
