@@ -240,14 +240,22 @@ final class Exchange: @unchecked Sendable {
     }
 
     private func answer(_ response: HTTPResponse, _ state: inout State) {
-        state.phase = PreparedResponse.make(response).map { .answered($0) } ?? .aborted
+        settle(PreparedResponse.make(response), &state)
+    }
+
+    private func settle(_ prepared: PreparedResponse?, _ state: inout State) {
+        state.phase = prepared.map { .answered($0) } ?? .aborted
+        // What of the body was not read by now is thrown away.
+        state.upload?.fail(.disconnected)
+        // An answer that came at the last moment still needs the event thread's attention.
+        state.deadline = max(state.deadline, .now + ServerConfiguration.answerTime)
     }
 
     private func answer(_ prepared: PreparedResponse?) {
         state.withLock { state in
             switch state.phase {
             case .offered, .accepted, .streaming, .handling:
-                state.phase = prepared.map { .answered($0) } ?? .aborted
+                settle(prepared, &state)
                 resume(&state)
             case .headers, .collecting, .answered, .sending, .aborted, .finished:
                 // Answered for the handler, because it took too long or the client is gone.

@@ -1,89 +1,95 @@
-/// An HTTP/1.1 client: one thread drives all its transfers (libcurl's multi interface), connections are kept alive.
-/// Follows no redirects, uses no proxy, speaks http and https only.
+internal import Telemetry
+
+/// An HTTP/1.1 client: one thread for all its requests, connections kept alive between them.
+///
+/// A cancelled task takes its request along. Waiting never blocks a thread of Swift's pool.
 public final class HTTPClient: Sendable {
-    private let loop: TransferLoop
+    private let engine: HTTPClientEngine
+    private let requests = Metrics.shared.counter(
+        "http_client_requests_total", help: "Requests sent, by class of status or kind of error.")
 
-    /// - Parameters:
-    ///   - maxConnectionsPerHost: further requests to the same host wait for a connection.
-    public init(tls: ClientTLS = ClientTLS(), maxConnectionsPerHost: Int = 16) {
-        loop = TransferLoop(tls: tls, maxConnectionsPerHost: maxConnectionsPerHost)
+    /// - Parameter maxConnectionsPerHost: requests beyond it wait for one to become free.
+    public init(tls: ClientTLS = .init(), maxConnectionsPerHost: Int = 16) {
+        engine = HTTPClientEngine(tls: tls, maxConnectionsPerHost: maxConnectionsPerHost)
     }
 
-    /// Sends a request and collects its answer, whatever the status.
+    deinit { engine.end() }
+
+    /// Sends a request and waits for the whole answer, whatever its status. As long as the request's timeouts allow.
     public func send(_ request: ClientRequest) async throws(HTTPClientError) -> ClientResponse {
-        do {
-            return try await perform(request, sink: nil)
-        } catch let error as HTTPClientError {
-            throw error
-        } catch {
-            throw .aborted(url: request.url, reason: "\(error)")
-        }
+        let transfer = Transfer(request, engine, isStreamed: false)
+        let result = await perform(transfer) { _ in }
+        return try result.get()
     }
 
-    /// Sends a request and hands a 2xx answer's body to `sink` piece by piece; the sender is held back while `sink`
-    /// works. The body of any other answer is collected, up to the request's `responseLimit`.
-    ///
-    /// - Throws: `HTTPClientError`, or what `sink` or the request's own source threw.
+    /// Sends a request and gives a successful body to `sink` piece by piece, no faster than it takes them. The body of any
+    /// other answer is collected. Throws `HTTPClientError`, or what `sink` throws.
     public func download(
         _ request: ClientRequest, _ sink: @escaping @Sendable ([UInt8]) async throws -> Void
     ) async throws -> ClientResponse {
-        try await perform(request, sink: sink)
+        let transfer = Transfer(request, engine, isStreamed: true)
+        var failure: (any Error)?
+        let result = await perform(transfer) { piece in
+            guard failure == nil else { return }
+            do {
+                try await sink(piece)
+            } catch {
+                failure = error
+                transfer.markCancelled()
+            }
+        }
+        if let failure { throw failure }
+        return try result.get()
     }
 
-    /// Ends the client; transfers that are under way fail as cancelled.
-    public func shutdown() async { await loop.stop() }
+    /// Cancels every request and ends the client's thread. Later requests are refused.
+    public func shutdown() async {
+        engine.end()
+        await engine.waitForEnd()
+    }
 
     private func perform(
-        _ request: ClientRequest, sink: (@Sendable ([UInt8]) async throws -> Void)?
-    ) async throws -> ClientResponse {
-        let transfer = Transfer(request, isStreaming: sink != nil)
-        // A client that is asked once in a while needs no task group: only streams do.
-        guard sink != nil || transfer.upload != nil else { return try await loop.run(transfer) }
-        return try await withThrowingTaskGroup(of: ClientResponse?.self) { group in
-            group.addTask { try await self.loop.run(transfer) }
-            if case .stream(_, let source) = request.body, let upload = transfer.upload {
-                group.addTask {
-                    do {
-                        while let piece = try await source.next() {
-                            guard await upload.put(piece) else { break }
-                            self.loop.resume(transfer)
-                        }
-                        upload.end()
-                    } catch {
-                        upload.fail(error)
-                        self.loop.resume(transfer)
-                        throw error
-                    }
-                    self.loop.resume(transfer)
-                    return nil
-                }
-            }
-            if let sink, let download = transfer.download {
-                group.addTask {
-                    while let piece = try await download.next() {
-                        self.loop.resume(transfer)
-                        try await sink(piece)
-                    }
-                    return nil
-                }
-            }
-            var response: ClientResponse?
-            do {
-                while let result = try await group.next() {
-                    if let result {
-                        response = result
-                        // The answer is complete; a server need not read all of a body that it refuses.
-                        transfer.upload?.close()
-                    }
-                }
-            } catch {
-                group.cancelAll()
-                transfer.upload?.close()
-                transfer.download?.close()
-                throw error
-            }
-            guard let response else { throw HTTPClientError.aborted(url: request.url, reason: "no answer") }
-            return response
+        _ transfer: Transfer, _ sink: ([UInt8]) async -> Void
+    ) async -> Result<ClientResponse, HTTPClientError> {
+        let engine = engine
+        let result = await withTaskCancellationHandler {
+            engine.add(transfer)
+            guard let upload = transfer.upload else { return await receive(transfer, sink) }
+            async let _: Void = upload.pump { engine.touch(transfer) }
+            // Leaving the scope cancels the pump, should its source still be at work.
+            return await receive(transfer, sink)
+        } onCancel: {
+            transfer.markCancelled()
+            engine.touch(transfer)
         }
+        count(result)
+        return result
+    }
+
+    private func receive(
+        _ transfer: Transfer, _ sink: ([UInt8]) async -> Void
+    ) async -> Result<ClientResponse, HTTPClientError> {
+        while true {
+            switch await transfer.next() {
+            case .piece(let piece):
+                await sink(piece)
+                engine.touch(transfer)
+            case .finished(let result):
+                return result
+            }
+        }
+    }
+
+    private func count(_ result: Result<ClientResponse, HTTPClientError>) {
+        let label: String
+        switch result {
+        case .success(let response): label = "\(response.status / 100)xx"
+        case .failure(.connectFailed): label = "connect"
+        case .failure(.timedOut): label = "timeout"
+        case .failure(.tls): label = "tls"
+        case .failure(.cancelled): label = "cancelled"
+        case .failure: label = "aborted"
+        }
+        requests.increment(labels: [("result", label)])
     }
 }

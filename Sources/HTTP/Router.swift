@@ -5,7 +5,8 @@ internal import Telemetry
 public struct RouteOptions: Sendable {
     /// The largest body in bytes; `nil` for the server's own limit.
     public var bodyLimit: Int?
-    /// The handler runs as soon as the headers are there and reads the body as it arrives.
+    /// The handler runs as soon as the headers are there and reads the body as it arrives, before it answers: the answer
+    /// cannot be made of it while it still comes.
     public var isStreamed: Bool
     /// The time for receipt and handler; `nil` for the server's own.
     public var requestTimeout: Duration?

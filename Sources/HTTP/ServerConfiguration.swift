@@ -60,6 +60,9 @@ public struct ServerConfiguration: Sendable {
     /// A body that is not wanted is read and thrown away up to this many bytes, because a connection closed with unread
     /// bytes in it takes the answer along.
     static let discardLimit = 64 << 20
+
+    /// How long the rest of an unwanted body, or a busy event thread, may hold up an answer that is there.
+    static let answerTime = Duration.seconds(10)
 }
 
 /// Why a server does not start.

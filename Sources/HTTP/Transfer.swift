@@ -1,195 +1,151 @@
 internal import CCurl
-internal import Model
 internal import Synchronization
 
-/// One exchange on libcurl's thread.
-///
-/// Sendable: what is mutable belongs to the loop's thread between `TransferLoop.begin` and the continuation's resume;
-/// the two buffers have locks of their own.
+/// One request on its way: what the client's thread works on, and where the caller waits.
+// Sendable: `wire` belongs to the client's thread from `HTTPClientEngine.add` until the transfer is finished; the rest is
+// constant or behind the mutex.
 final class Transfer: @unchecked Sendable {
+    /// Bytes of a streamed response that wait for the sink before the server is held back.
+    private static let capacity = 262_144
+    static let headerLimit = 65_536
+
+    enum Event: Sendable {
+        case piece([UInt8])
+        case finished(Result<ClientResponse, HTTPClientError>)
+    }
+
+    private struct State {
+        var pieces: [UInt8] = []
+        var result: Result<ClientResponse, HTTPClientError>?
+        var waiter: CheckedContinuation<Event, Never>?
+        var isCancelled = false
+    }
+
+    /// What only the client's thread touches.
+    struct Wire {
+        var easy: UnsafeMutableRawPointer?
+        var headerList: UnsafeMutablePointer<curl_slist>?
+        var status = 0
+        var headers = HTTPFields()
+        var headerBytes = 0
+        var body: [UInt8] = []
+        /// Why our own callback broke the transfer off.
+        var error: HTTPClientError?
+        var isReceivePaused = false
+        var isSendPaused = false
+    }
+
     let request: ClientRequest
-    /// The answer's body on its way to a sink.
-    let download: PieceBuffer?
-    /// The request's body on its way from a source.
-    let upload: PieceBuffer?
+    /// Successful bodies go to the caller piece by piece.
+    let isStreamed: Bool
+    let upload: UploadFeed?
+    var wire = Wire()
+    private let state = Mutex(State())
 
-    var handle: UnsafeMutableRawPointer?
-    var headerList: UnsafeMutablePointer<curl_slist>?
-    var continuation: CheckedContinuation<ClientResponse, any Error>?
-    private(set) var headers = HTTPFields()
-    private(set) var body: [UInt8] = []
-    private(set) var isTooLarge = false
-    var isPaused = false
-    /// Set by any thread; a transfer that has not begun yet does not begin then.
-    let isCancelled = Atomic(false)
+    private let engine: HTTPClientEngine
 
-    init(_ request: ClientRequest, isStreaming: Bool) {
-        self.request = request
-        download = isStreaming ? PieceBuffer(limit: 1_048_576) : nil
-        if case .stream = request.body { upload = PieceBuffer(limit: 1_048_576) } else { upload = nil }
+    init(_ request: ClientRequest, _ engine: HTTPClientEngine, isStreamed: Bool) {
+        (self.request, self.engine, self.isStreamed) = (request, engine, isStreamed)
+        if case .stream(_, let source) = request.body { upload = UploadFeed(source) } else { upload = nil }
     }
 
-    /// One line of the answer's head. A status line begins a new head: an interim answer's is forgotten.
-    fileprivate func takeHeader(_ line: UnsafeBufferPointer<UInt8>) {
-        let text = String(decoding: line, as: UTF8.self)
-        if text.hasPrefix("HTTP/") {
-            headers = HTTPFields()
-            return
-        }
-        guard let colon = text.firstIndex(of: ":") else { return }
-        headers.add(
-            String(text[..<colon]),
-            String(text[text.index(after: colon)...].drop { $0 == " " || $0 == "\t" }.prefix { !$0.isNewline }))
-    }
+    // MARK: The caller's side
 
-    /// A piece of the answer's body; gives what libcurl expects as the count taken.
-    fileprivate func takeBody(_ piece: UnsafeBufferPointer<UInt8>) -> Int {
-        if let download, let handle, (200..<300).contains(apus_curl_status(handle)) {
-            guard download.offer(piece) else {
-                isPaused = true
-                return apus_curl_pause_write()
+    /// The next piece or the end. One caller at a time.
+    func next() async -> Event {
+        await withCheckedContinuation { continuation in
+            let event = state.withLock { state -> Event? in
+                if !state.pieces.isEmpty {
+                    defer { state.pieces = [] }
+                    return .piece(state.pieces)
+                }
+                if let result = state.result { return .finished(result) }
+                state.waiter = continuation
+                return nil
             }
-            return piece.count
+            if let event { continuation.resume(returning: event) }
         }
-        guard body.count + piece.count <= request.responseLimit else {
-            isTooLarge = true
-            return 0
-        }
-        body.append(contentsOf: piece)
-        return piece.count
     }
 
-    fileprivate func giveBody(_ target: UnsafeMutableBufferPointer<UInt8>) -> Int {
+    var isCancelled: Bool { state.withLock { $0.isCancelled } }
+
+    func markCancelled() { state.withLock { $0.isCancelled = true } }
+
+    // MARK: The client thread's side
+
+    func finish(_ result: Result<ClientResponse, HTTPClientError>) {
+        upload?.close()
+        let waiter = state.withLock { state -> CheckedContinuation<Event, Never>? in
+            guard state.result == nil else { return nil }
+            state.result = result
+            return state.waiter.take()
+        }
+        waiter?.resume(returning: .finished(result))
+    }
+
+    /// Takes what the server sent; `CURL_WRITEFUNC_PAUSE` when the caller is behind, another number than `count` to break
+    /// off.
+    func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard isStreamed, (200...299).contains(wire.status) else {
+            guard wire.body.count + bytes.count <= request.responseLimit else {
+                wire.error = .tooLarge(url: request.url, limit: request.responseLimit)
+                return -1
+            }
+            wire.body.append(contentsOf: bytes)
+            return bytes.count
+        }
+        let (waiter, isFull) = state.withLock { state -> (CheckedContinuation<Event, Never>?, Bool) in
+            if let waiter = state.waiter.take() { return (waiter, false) }
+            guard state.pieces.count < Self.capacity else { return (nil, true) }
+            state.pieces.append(contentsOf: bytes)
+            return (nil, false)
+        }
+        waiter?.resume(returning: .piece(Array(bytes)))
+        wire.isReceivePaused = isFull
+        return isFull ? Int(CURL_WRITEFUNC_PAUSE) : bytes.count
+    }
+
+    func receiveHeader(_ bytes: UnsafeRawBufferPointer) -> Int {
+        wire.headerBytes += bytes.count
+        guard wire.headerBytes <= Self.headerLimit else {
+            wire.error = .tooLarge(url: request.url, limit: Self.headerLimit)
+            return -1
+        }
+        let line = String(decoding: bytes, as: UTF8.self)
+        if line.hasPrefix("HTTP/") {
+            // Again after an interim answer.
+            wire.headers = HTTPFields()
+            wire.status = line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        } else if let colon = line.utf8.firstIndex(of: UInt8(ascii: ":")) {
+            let value = line[line.utf8.index(after: colon)...]
+            wire.headers.add(String(line[..<colon]), String(trimmed(value)))
+        } else if trimmed(line[...]).isEmpty, wire.status >= 300, let upload {
+            // The server has seen enough. libcurl would wait for a paused source all the same.
+            upload.close()
+            engine.touch(self)
+        }
+        return bytes.count
+    }
+
+    /// Fills libcurl's buffer with what the source gave; pauses when there is nothing.
+    func send(into target: UnsafeMutableRawBufferPointer) -> Int {
         guard let upload else { return 0 }
-        switch upload.take(into: target) {
-        case .bytes(let count): return count
-        case .ended: return 0
-        case .failed: return apus_curl_abort_read()
+        switch upload.read(into: target) {
+        case .bytes(let count):
+            return count
         case .nothingYet:
-            isPaused = true
-            return apus_curl_pause_read()
-        }
-    }
-
-    /// Sets the options of a fresh handle. The paths of `trust` are files that live as long as the loop.
-    func configure(_ handle: UnsafeMutableRawPointer, trust: TrustFiles) throws(HTTPClientError) {
-        guard apus_curl_set_text(handle, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK,
-            request.url.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }),
-            apus_curl_set_text(handle, CURLOPT_URL, request.url) == CURLE_OK
-        else { throw .badURL(request.url) }
-        let opaque = Unmanaged.passUnretained(self).toOpaque()
-        _ = apus_curl_set_pointer(handle, CURLOPT_PRIVATE, opaque)
-        _ = apus_curl_set_long(handle, CURLOPT_NOSIGNAL, 1)
-        _ = apus_curl_set_text(handle, CURLOPT_NOPROXY, "*")
-        _ = apus_curl_set_long(handle, CURLOPT_FOLLOWLOCATION, 0)
-        _ = apus_curl_set_long(handle, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
-        _ = apus_curl_set_long(handle, CURLOPT_TCP_KEEPALIVE, 1)
-        _ = apus_curl_set_long(handle, CURLOPT_CONNECTTIMEOUT_MS, milliseconds(request.connectTimeout))
-        _ = apus_curl_set_long(handle, CURLOPT_TIMEOUT_MS, request.timeout.map { milliseconds($0) } ?? 0)
-        _ = apus_curl_set_long(handle, CURLOPT_LOW_SPEED_LIMIT, 1)
-        _ = apus_curl_set_long(
-            handle, CURLOPT_LOW_SPEED_TIME, max(1, (milliseconds(request.idleTimeout) + 999) / 1_000))
-        _ = apus_curl_set_header(handle, headerCallback, opaque)
-        _ = apus_curl_set_write(handle, writeCallback, opaque)
-        trust.apply(to: handle)
-        setBody(handle, opaque)
-        // libcurl's own `Expect: 100-continue` would cost a second with servers that do not answer it.
-        var list = curl_slist_append(nil, "Expect:")
-        for (name, value) in request.headers {
-            guard !(name + value).utf8.contains(where: { $0 == 0x0D || $0 == 0x0A || $0 == 0 }) else {
-                curl_slist_free_all(list)
-                throw .badURL("\(request.url) (header \(name) holds a line break)")
-            }
-            list = curl_slist_append(list, value.isEmpty ? "\(name);" : "\(name): \(value)")
-        }
-        headerList = list
-        _ = apus_curl_set_headers(handle, list)
-    }
-
-    private func setBody(_ handle: UnsafeMutableRawPointer, _ opaque: UnsafeMutableRawPointer) {
-        switch request.body {
-        case .none:
-            if request.method == .head { _ = apus_curl_set_long(handle, CURLOPT_NOBODY, 1) }
-            if request.method == .post || request.method == .put || request.method == .patch {
-                _ = apus_curl_set_body(handle, "", 0)
-            }
-        case .bytes(let bytes):
-            _ = bytes.withUnsafeBytes {
-                apus_curl_set_body(handle, $0.baseAddress ?? UnsafeRawPointer(opaque), $0.count)
-            }
-        case .stream(let length, _):
-            _ = apus_curl_set_long(handle, CURLOPT_UPLOAD, 1)
-            _ = apus_curl_set_offset(handle, CURLOPT_INFILESIZE_LARGE, length ?? -1)
-            _ = apus_curl_set_read(handle, readCallback, opaque)
-        }
-        _ = apus_curl_set_text(handle, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
-    }
-
-    /// Ends the exchange toward the caller. On the loop's thread.
-    func finish(_ result: CURLcode, wasStopped: Bool) {
-        let waiting = continuation
-        continuation = nil
-        if let failure = failure(result, wasStopped) {
-            download?.fail(failure)
-            upload?.close()
-            waiting?.resume(throwing: failure)
-        } else {
-            download?.end()
-            let status = handle.map { apus_curl_status($0) } ?? 0
-            waiting?.resume(returning: ClientResponse(status: Int(status), headers: headers, body: body))
-        }
-    }
-
-    private func failure(_ result: CURLcode, _ wasStopped: Bool) -> HTTPClientError? {
-        let url = request.url
-        if wasStopped { return .cancelled(url: url) }
-        if result == CURLE_OK { return nil }
-        if isTooLarge { return .tooLarge(url: url, limit: request.responseLimit) }
-        let reason = String(cString: curl_easy_strerror(result))
-        let wasSent = handle.map { apus_curl_was_sent($0) != 0 } ?? false
-        switch result {
-        case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL: return .badURL(url)
-        case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CACERT_BADFILE,
-            CURLE_SSL_ISSUER_ERROR, CURLE_SSL_CIPHER:
-            return .tls(url: url, reason: reason)
-        case CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST: return .connectFailed(url: url, reason: reason)
-        case CURLE_OPERATION_TIMEDOUT:
-            return wasSent ? .timedOut(url: url) : .connectFailed(url: url, reason: "no connection in time")
-        default: return .aborted(url: url, reason: reason)
+            wire.isSendPaused = true
+            return Int(CURL_READFUNC_PAUSE)
+        case .failed(let reason):
+            wire.error = .aborted(url: request.url, reason: "the request's body failed: \(reason)")
+            return Int(CURL_READFUNC_ABORT)
         }
     }
 }
 
-private func milliseconds(_ duration: Duration) -> Int { Int(clamping: max(1, duration.microseconds / 1_000)) }
-
-private func transfer(_ opaque: UnsafeMutableRawPointer?) -> Transfer? {
-    opaque.map { Unmanaged<Transfer>.fromOpaque($0).takeUnretainedValue() }
-}
-
-private func headerCallback(
-    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ opaque: UnsafeMutableRawPointer?
-) -> Int {
-    guard let bytes, let transfer = transfer(opaque) else { return 0 }
-    bytes.withMemoryRebound(to: UInt8.self, capacity: size * count) {
-        transfer.takeHeader(UnsafeBufferPointer(start: $0, count: size * count))
-    }
-    return size * count
-}
-
-private func writeCallback(
-    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ opaque: UnsafeMutableRawPointer?
-) -> Int {
-    guard let bytes, let transfer = transfer(opaque) else { return 0 }
-    return bytes.withMemoryRebound(to: UInt8.self, capacity: size * count) {
-        transfer.takeBody(UnsafeBufferPointer(start: $0, count: size * count))
-    }
-}
-
-private func readCallback(
-    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ opaque: UnsafeMutableRawPointer?
-) -> Int {
-    guard let bytes, let transfer = transfer(opaque) else { return apus_curl_abort_read() }
-    return bytes.withMemoryRebound(to: UInt8.self, capacity: size * count) {
-        transfer.giveBody(UnsafeMutableBufferPointer(start: $0, count: size * count))
-    }
+private func trimmed(_ text: Substring) -> Substring {
+    var text = text
+    while let last = text.utf8.last, last == 0x20 || (0x09...0x0D).contains(last) { text = text.dropLast() }
+    while let first = text.utf8.first, first == 0x20 || first == 0x09 { text = text.dropFirst() }
+    return text
 }
