@@ -148,6 +148,8 @@ let package = Package(
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),
         tests("CommandLineTests", ["CommandLine", "HTTP", "Model"]),
         tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
-        tests("SystemTests", ["HTTP", "Processes", "Libvirt", "Model", "Crypto"]),
+        tests(
+            "SystemTests",
+            ["HTTP", "Processes", "Libvirt", "Model", "Crypto", "Configuration", "Compute", "LibvirtDriver"]),
     ]
 )
