@@ -86,7 +86,8 @@ public enum LibvirtDriverOptions {
 }
 
 extension LibvirtDriverOptions {
-    static func resolvedInstancesPath(_ configuration: Configuration) -> String {
+    /// The folder in force, with `$state_path` replaced.
+    public static func resolvedInstancesPath(_ configuration: Configuration) -> String {
         let path = configuration[instancesPath]
         let prefix = "$state_path"
         let resolved =
