@@ -146,7 +146,7 @@ let package = Package(
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),
-        tests("CommandLineTests", ["CommandLine", "HTTP", "Model"]),
+        tests("CommandLineTests", ["CommandLine", "Configuration", "HTTP", "Model"]),
         tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
         tests(
             "SystemTests",

@@ -22,6 +22,21 @@ struct Invocation: Sendable {
     fileprivate var flags: Set<String> = []
     fileprivate var values: [String: [String]] = [:]
     var arguments: [String] = []
+    fileprivate var words: [String] = []
+
+    /// What was typed, without the named options and their values.
+    func words(without left: [OptionSpec]) -> [String] {
+        var kept: [String] = []
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            if let flag = left.first(where: { word == "--\($0.name)" }) {
+                if flag.value != nil { _ = rest.popFirst() }
+            } else if !left.contains(where: { word.hasPrefix("--\($0.name)=") }) {
+                kept.append(word)
+            }
+        }
+        return kept
+    }
 
     func has(_ flag: String) -> Bool { flags.contains(flag) }
 
@@ -63,6 +78,7 @@ enum CommandError: Error, Sendable, Equatable {
 extension Invocation {
     /// Sorts `words` by what the command takes. Options may stand anywhere; `--` ends them.
     init(_ words: [String], options: [OptionSpec], arguments specs: [ArgumentSpec]) throws(CommandError) {
+        self.words = words
         let known = Dictionary(options.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         var rest = words[...]
         var optionsEnded = false

@@ -5,10 +5,10 @@ internal import Crypto
 struct AdminCredentials: Sendable, Hashable {
     static let username = "admin"
     static let projectName = "admin"
-    static let regionName = "RegionOne"
 
     var password: String
     var authURL: String
+    var region = "RegionOne"
 
     /// 24 random bytes as text.
     static func makePassword() -> String { Base64.encodeURL(randomBytes(24)) }
@@ -23,7 +23,7 @@ struct AdminCredentials: Sendable, Hashable {
         export OS_PROJECT_NAME=\(Self.projectName)
         export OS_USER_DOMAIN_NAME=Default
         export OS_PROJECT_DOMAIN_NAME=Default
-        export OS_REGION_NAME=\(Self.regionName)
+        export OS_REGION_NAME=\(region)
         export OS_IDENTITY_API_VERSION=3
 
         """
@@ -41,7 +41,7 @@ struct AdminCredentials: Sendable, Hashable {
               project_name: \(Self.projectName)
               user_domain_name: Default
               project_domain_name: Default
-            region_name: \(Self.regionName)
+            region_name: \(region)
             identity_api_version: "3"
 
         """

@@ -71,7 +71,7 @@ struct Detached {
         let setsid: Int16 = 0x80  // POSIX_SPAWN_SETSID, which the headers show only with _GNU_SOURCE.
         posix_spawnattr_setflags(&attributes, setsid)
 
-        let path = "/proc/self/exe"
+        let path = ProcessTable.ownProgram
         var words: [UnsafeMutablePointer<CChar>?] = ([processName()] + arguments).map { strdup($0) }
         var environment = processEnvironment()
         environment[variable] = "\(target)"

@@ -62,12 +62,12 @@ func writePrivateFile(_ path: String, _ text: String) throws(FileError) {
     isRenamed = true
 }
 
-/// The folder, made with its parents; what is made is its owner's only.
-func makeFolder(_ path: String) throws(FileError) {
+/// The folder, made with its parents; `mode` is of what is made.
+func makeFolder(_ path: String, mode: UInt32) throws(FileError) {
     var soFar = path.hasPrefix("/") ? "" : "."
     for part in path.split(separator: "/") {
         soFar += "/\(part)"
-        if mkdir(soFar, 0o700) != 0, errno != EEXIST { throw FileError(path: soFar, call: "mkdir", code: errno) }
+        if mkdir(soFar, mode) != 0, errno != EEXIST { throw FileError(path: soFar, call: "mkdir", code: errno) }
     }
 }
 

@@ -27,11 +27,14 @@ extension Command {
                 let answer = try await context.client.apus(.post, "/hosts/\(percentEncoded(name))/revoke")
                 context.show(answer, "\(name) is revoked. Its guests run on; nothing it sends is believed any more.")
             },
-            .client("rotate", "Give a host new credentials; the old ones end.", arguments: [.host]) {
+            .client("rotate", "Make a token with which a host gets new credentials.", arguments: [.host]) {
                 invocation, context in
                 let name = invocation.arguments[0]
                 let answer = try await context.client.apus(.post, "/hosts/\(percentEncoded(name))/rotate")
-                context.show(answer, "The credentials of \(name) are new.")
+                let token = answer["token"]?.text ?? ""
+                context.remark(
+                    "\(name) gets its new credentials by joining again with this token; the old ones then end:")
+                context.show(answer, token)
             },
         ])
 }

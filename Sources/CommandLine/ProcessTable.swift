@@ -9,6 +9,12 @@ enum ProcessTable {
         return "Process \(pid)" + (name.map { " (\($0))" } ?? "")
     }
 
+    /// The program of this process; its link in /proc where the file was replaced meanwhile.
+    static var ownProgram: String {
+        let path = link("/proc/self/exe")
+        return path.flatMap { $0.hasSuffix(" (deleted)") ? nil : $0 } ?? "/proc/self/exe"
+    }
+
     /// The process that listens on a TCP port of this network namespace: `nil` when none does, 0 when it cannot be seen.
     static func listener(port: UInt16) -> Int32? {
         var inodes: Set<String> = []
@@ -53,9 +59,9 @@ enum ProcessTable {
     }
 
     private static func link(_ path: String) -> String? {
-        let buffer = [UInt8](unsafeUninitializedCapacity: 256) { bytes, count in
+        let buffer = [UInt8](unsafeUninitializedCapacity: 4_096) { bytes, count in
             guard let start = bytes.baseAddress else { return }
-            count = start.withMemoryRebound(to: CChar.self, capacity: 256) { max(0, readlink(path, $0, 256)) }
+            count = start.withMemoryRebound(to: CChar.self, capacity: 4_096) { max(0, readlink(path, $0, 4_096)) }
         }
         return buffer.isEmpty ? nil : String(decoding: buffer, as: UTF8.self)
     }

@@ -179,7 +179,8 @@ private func wait(
             let reason = server["fault"]?["message"]?.text ?? "no reason was recorded"
             throw CommandError.failure("Server \(server["name"]?.text ?? id) (\(id)) is in ERROR: \(reason)")
         }
-        return isIdle && status(of: server) == wanted ? server : nil
+        guard isIdle, status(of: server) == wanted else { return nil }
+        return server
     }
 }
 

@@ -50,6 +50,17 @@ struct HostCheckTests {
         #expect(ProcessTable.listeningInodes(table: table, port: 8775).isEmpty)
     }
 
+    @Test(
+        "The Date header of an answer is read",
+        arguments: [
+            ("Sun, 22 Nov 2026 20:51:16 GMT", "2026-11-22T20:51:16Z"), ("Sun, 22 Nov 2026 20:51:16 CET", nil),
+            ("", nil),
+            ("Sun, 22 Nix 2026 20:51:16 GMT", nil),
+        ] as [(String, String?)])
+    func dateHeader(text: String, expected: String?) {
+        #expect(httpDate(text)?.iso8601 == expected)
+    }
+
     @Test("Every line that is not ok says what to do")
     func advice() {
         let finding = Finding.problem("qemu-img", "not found", "apt-get install qemu-utils")
