@@ -27,6 +27,8 @@ host_packages=(
     qemu-system-x86 qemu-utils syslinux util-linux
 )
 
+image_packages=(busybox-static cpio dpkg gzip mtools qemu-utils syslinux)
+
 # Both of libcurl's development packages have the same headers and exclude each other: either will do.
 curl_package() {
     [ -e /usr/include/curl/curl.h ] || compgen -G '/usr/include/*/curl/curl.h' >/dev/null || echo libcurl4-gnutls-dev
