@@ -1,0 +1,226 @@
+import ComputeAPI
+import Database
+import HTTP
+import Images
+import Model
+import Tasks
+import Testing
+
+@Suite("Making servers")
+struct ServerCreateTests {
+    @Test("One call leaves the instance, its action and its build task, and answers where it is")
+    func create() async throws {
+        let cloud = try await ComputeFixture()
+        let reply = await cloud.send(
+            .post, "servers", ComputeFixture.server(["adminPass": "pw", "metadata": ["a": "b"]]))
+        #expect(reply.status == 202)
+        let id = try #require(reply.json["server"]?["id"]?.text)
+        #expect(
+            Set(reply.json["server"]?.members?.keys ?? [:].keys) == ["id", "links", "OS-DCF:diskConfig", "adminPass"])
+        #expect(reply.json["server"]?["adminPass"] == "pw")
+        #expect(reply.response.headers["Location"] == "http://cloud:8774/compute/v2.1/servers/\(id)")
+        let instance = try #require(try await cloud.instance(id))
+        #expect((instance.vmState, instance.taskState) == (.building, .scheduling))
+        #expect(instance.projectID == ProjectID("p1") && instance.userID == UserID("u-p1"))
+        #expect(instance.metadata == ["a": "b"] && instance.networks == .auto && instance.number > 0)
+        let actions = try await cloud.database.actions.list(InstanceID(id))
+        #expect(actions.map(\.kind) == [.create])
+        #expect(actions.first?.requestID.rawValue == reply.response.headers["x-openstack-request-id"])
+        let tasks = try await cloud.database.tasks.list(instance: InstanceID(id), unfinishedOnly: true, limit: 10)
+        #expect(tasks.map(\.kind) == [TaskKind.build])
+        #expect(tasks.first?.generation == instance.fence.generation)
+        let state = try #require(tasks.first.flatMap { try? JSON(parsing: $0.state) })
+        #expect(state["adminPassword"] == "pw" && state["instance"]?.text == id)
+        #expect(state["image"]?["id"]?.text == ComputeFixture.image)
+    }
+
+    @Test("A password is made up where none is asked for, and another one each time")
+    func password() async throws {
+        let cloud = try await ComputeFixture()
+        var seen: Set<String> = []
+        for _ in 0..<3 {
+            let reply = await cloud.send(.post, "servers", ComputeFixture.server())
+            seen.insert(reply.json["server"]?["adminPass"]?.text ?? "")
+        }
+        #expect(seen.count == 3 && seen.allSatisfy { $0.count == 12 })
+    }
+
+    @Test(
+        "Bad requests are refused with nothing left behind",
+        arguments: [
+            ["name": ""], ["name": "  "], ["name": 7], ["name": " x"], ["name": "a\u{0}b"],
+            ["name": .string(String(repeating: "x", count: 256))], ["name": .null], ["flavorRef": "999"],
+            ["flavorRef": -1], ["flavorRef": .null], ["flavorRef": ["x"]], ["imageRef": "nope"], ["imageRef": 5],
+            ["imageRef": "bbbbbbbb-1111-4111-8111-111111111111"], ["imageRef": ""], ["adminPass": 1],
+            ["key_name": "nothing"], ["metadata": ["a": 1]], ["metadata": ["": "x"]], ["metadata": "x"],
+            ["metadata": ["k": .string(String(repeating: "v", count: 256))]], ["min_count": 0], ["max_count": 0],
+            ["min_count": ""], ["min_count": "two"], ["min_count": 3, "max_count": 2], ["max_count": 100_000],
+            ["accessIPv4": "300.1.1.1"], ["accessIPv6": "10.0.0.1"], ["user_data": "no base64!"],
+            ["user_data": .string(String(repeating: "A", count: 65_536))], ["config_drive": "perhaps"],
+            ["availability_zone": "mars"], ["block_device_mapping": []], ["no_such_member": 1], ["description": "x"],
+            ["tags": ["x"]], ["networks": "auto"], ["networks": [["uuid": "x"]]],
+            ["networks": [["uuid": "bbbbbbbb-1111-4111-8111-111111111111"]]], ["networks": 5],
+            ["security_groups": [["name": "web"]]], ["OS-DCF:diskConfig": "SOMETIMES"],
+            [
+                "block_device_mapping_v2": [
+                    ["source_type": "volume", "boot_index": 0, "uuid": .string(ComputeFixture.image)]
+                ]
+            ],
+            ["block_device_mapping_v2": [["boot_index": 0]]],
+        ] as [[String: JSON]])
+    func refused(more: [String: JSON]) async throws {
+        let cloud = try await ComputeFixture()
+        let reply = await cloud.send(.post, "servers", ComputeFixture.server(more))
+        #expect(reply.status == 400, "\(more): \(reply.message)")
+        #expect(reply.json["badRequest"]?["code"] == 400)
+        #expect(try await cloud.database.instances.list(InstanceQuery()).isEmpty)
+        #expect(try await cloud.database.tasks.list(instance: nil, unfinishedOnly: false, limit: 10).isEmpty)
+    }
+
+    @Test(
+        "What is no JSON object with a server is 400",
+        arguments: [
+            "", "{", "[]", "{}", "null", #"{"server":[]}"#, #"{"server":{}}"#,
+            #"{"server":{"name":"x","imageRef":"","flavorRef":"42"},"more":1}"#,
+        ])
+    func malformed(body: String) async throws {
+        let cloud = try await ComputeFixture()
+        #expect(await cloud.send(.post, "servers", raw: body).status == 400)
+    }
+
+    @Test("A body over the limit is 413")
+    func tooLarge() async throws {
+        let cloud = try await ComputeFixture()
+        let body = "{\"server\":\"" + String(repeating: "x", count: 1_100_000) + "\"}"
+        let reply = await cloud.send(.post, "servers", raw: body)
+        #expect(reply.status == 413 && reply.json["overLimit"] != nil)
+    }
+
+    @Test("The image must be active, visible and fit the flavor")
+    func images() async throws {
+        let cloud = try await ComputeFixture()
+        func add(_ number: Int, _ change: (inout ImageRecord) -> Void) async throws -> JSON {
+            let id = "cccccccc-1111-4111-8111-11111111111\(number)"
+            var image = try #require(try await cloud.images.find(ImageID(ComputeFixture.image)))
+            image = ImageRecord(
+                id: ImageID(id), name: image.name, status: .active, visibility: .public, owner: ProjectID("p0"),
+                diskFormat: .raw, containerFormat: "bare", sizeBytes: 1, virtualSizeBytes: 512, checksum: "c",
+                sha512: "s", createdAt: ComputeFixture.start)
+            change(&image)
+            try await cloud.images.insert(image)
+            return .string(id)
+        }
+        let cases: [(JSON, String)] = [
+            (try await add(1) { $0.status = .queued }, "not active"),
+            (try await add(2) { $0.visibility = .private }, "Can not find"),
+            (try await add(3) { $0.virtualSizeBytes = (1 << 30) + 1 }, "disk is too small"),
+            (try await add(4) { $0.minDiskGiB = 2 }, "minimum size"),
+            (try await add(5) { $0.minMemoryMiB = 65 }, "memory is too small"),
+        ]
+        for (image, text) in cases {
+            let reply = await cloud.send(.post, "servers", ComputeFixture.server(["imageRef": image]))
+            #expect(reply.status == 400 && reply.message.contains(text), "\(reply.message)")
+        }
+    }
+
+    @Test("The client's own boot disk is accepted as a block device")
+    func bootDisk() async throws {
+        let cloud = try await ComputeFixture()
+        let disk: JSON = [
+            "uuid": .string(ComputeFixture.image), "boot_index": 0, "source_type": "image", "destination_type": "local",
+            "delete_on_termination": true,
+        ]
+        for reference in [JSON.string(ComputeFixture.image), ""] {
+            let body = ComputeFixture.server(["imageRef": reference, "block_device_mapping_v2": [disk]])
+            #expect(await cloud.send(.post, "servers", body).status == 202)
+        }
+    }
+
+    @Test(
+        "Networks: absent is auto below 2.37, required from then on",
+        arguments: [
+            ("2.1", nil, 202), ("2.36", [], 202), ("2.36", "none", 400), ("2.37", nil, 400), ("2.37", "auto", 202),
+            ("2.37", "none", 202), ("2.62", "any", 400),
+            ("2.62", [["port": "bbbbbbbb-1111-4111-8111-111111111111"]], 400),
+        ] as [(String, JSON?, Int)])
+    func networks(version: String, networks: JSON?, status: Int) async throws {
+        let cloud = try await ComputeFixture()
+        var more: [String: JSON] = [:]
+        more["networks"] = networks
+        let reply = await cloud.send(.post, "servers", at: version, ComputeFixture.server(more))
+        #expect(reply.status == status)
+        guard let id = reply.json["server"]?["id"]?.text else { return }
+        #expect(try await cloud.instance(id)?.networks == (networks == "none" ? NetworkRequest.none : .auto))
+    }
+
+    @Test("Several at once get numbered names, one reservation, and all or none are made")
+    func several() async throws {
+        let cloud = try await ComputeFixture()
+        let body = ComputeFixture.server(["min_count": 2, "max_count": "3", "return_reservation_id": true])
+        let reply = await cloud.send(.post, "servers", body)
+        #expect(reply.status == 202)
+        let reservation = try #require(reply.json["reservation_id"]?.text)
+        #expect(reply.json.members?.count == 1 && reservation.hasPrefix("r-"))
+        let made = try await cloud.database.instances.list(InstanceQuery())
+        #expect(made.map(\.name).sorted() == ["web-1", "web-2", "web-3"])
+        #expect(Set(made.map(\.reservationID)) == [reservation])
+        #expect(try await cloud.database.tasks.list(instance: nil, unfinishedOnly: true, limit: 10).count == 3)
+    }
+
+    @Test("Quotas are counted live, name what is short, and shrink a range that does not fit whole")
+    func quotas() async throws {
+        let cloud = try await ComputeFixture(
+            settings: APISettings(quotas: .init(instances: 3, cores: 4, memoryMiB: 300)))
+        let range = await cloud.send(.post, "servers", ComputeFixture.server(["min_count": 1, "max_count": 10]))
+        #expect(range.status == 202)
+        #expect(try await cloud.database.instances.list(InstanceQuery()).count == 3)
+        let over = await cloud.send(.post, "servers", ComputeFixture.server())
+        #expect(over.status == 403 && over.message.contains("instances") && over.json["forbidden"] != nil)
+        #expect(
+            await cloud.send(.post, "servers", as: "p2/member", ComputeFixture.server(["flavorRef": "1"])).status == 403
+        )
+        #expect(
+            await cloud.send(.post, "servers", as: "p2/member", ComputeFixture.server(["flavorRef": "84"])).status
+                == 202)
+    }
+
+    @Test("Of many creates at the same time exactly as many succeed as the quota has room for")
+    func race() async throws {
+        let cloud = try await ComputeFixture()
+        let statuses = await withTaskGroup { group in
+            for _ in 0..<20 { group.addTask { await cloud.send(.post, "servers", ComputeFixture.server()).status } }
+            return await group.reduce(into: [Int: Int]()) { $0[$1, default: 0] += 1 }
+        }
+        #expect(statuses == [202: 10, 403: 10])
+    }
+
+    @Test(
+        "Host names are made of names",
+        arguments: [
+            ("Web Server_1.example", "web-server-1-example"), ("--x--", "x"),
+            (String(repeating: "a", count: 80), String(repeating: "a", count: 63)),
+            ("ÍñstáÑcé", "stc"),
+        ])
+    func hostnames(name: String, expected: String) async throws {
+        let cloud = try await ComputeFixture()
+        let id = try await cloud.makeServer(["name": .string(name)])
+        #expect(try await cloud.instance(id)?.hostname == expected)
+    }
+
+    @Test(
+        "What needs more than is built says so",
+        arguments: [
+            ["personality": [["path": "/x", "contents": "eA=="]]]
+        ] as [[String: JSON]])
+    func notBuilt(more: [String: JSON]) async throws {
+        let cloud = try await ComputeFixture()
+        #expect(await cloud.send(.post, "servers", ComputeFixture.server(more)).status == 501)
+        let hinted = JSON.object([
+            "server": ComputeFixture.server()["server"] ?? .null, "os:scheduler_hints": ["group": "x"],
+        ])
+        #expect(await cloud.send(.post, "servers", hinted).status == 501)
+        let forced = ComputeFixture.server(["availability_zone": "nova:kvm1"])
+        #expect(await cloud.send(.post, "servers", forced).status == 403)
+        #expect(await cloud.send(.post, "servers", as: "p1/admin", forced).status == 501)
+    }
+}
