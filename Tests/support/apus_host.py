@@ -275,9 +275,18 @@ class Apus:
             for name in names if name.endswith((".part", ".new", ".tmp")))
 
     def reservations(self, network="default"):
-        """{MAC: address} of what is reserved on the network."""
+        """{MAC: address} of what is reserved on the network, for instances and as spares."""
         tree = ElementTree.fromstring(virsh("net-dumpxml", network))
         return {host.get("mac"): host.get("ip") for host in tree.iter("host") if host.get("mac")}
+
+    def address_owners(self, network="default"):
+        """{MAC: (address, instance or None)} of the reservations that the agent knows; None for a spare."""
+        path = os.path.join(self.state, "instances", "_networks", network)
+        if not os.path.exists(path):
+            return {}
+        with open(path, encoding="ascii") as file:
+            rows = [line.split() for line in file]
+        return {mac: (address, None if owner == "-" else owner) for mac, address, owner in rows}
 
 
 def is_uuid(text):

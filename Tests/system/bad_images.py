@@ -6,6 +6,7 @@ import subprocess
 import urllib.parse
 
 from apus_client import Refused
+from apus_host import wait_for
 
 TYPE = {"Content-Type": "application/octet-stream"}
 
@@ -32,7 +33,7 @@ def run(rig):
         pass
     refused_uploads = [
         ("a qcow2 with a backing file", "backed", "qcow2", ["backing"]),
-        ("a qcow2 with an external data file", "split", "qcow2", ["data file"]),
+        ("a qcow2 with an external data file", "split", "qcow2", ["external"]),
         ("a qcow2 that claims to be raw", "plain", "raw", ["qcow2"]),
         ("a raw file that begins with a qcow2 header", "headed", "raw", ["qcow2"]),
         ("a raw file that claims to be qcow2", "zeros", "qcow2", ["qcow2"]),
@@ -46,7 +47,7 @@ def run(rig):
     truncated(rig)
     for form in ("vmdk", "vhd", "no such"):
         body = f'{{"name": "x", "disk_format": "{form}", "container_format": "bare"}}'.encode()
-        rig.refused(f"the format {form}", 400, ["disk_format"], "POST", "/image/v2/images", body)
+        rig.refused(f"the format {form}", 400, ["disk format", form], "POST", "/image/v2/images", body)
     qemu_img("create", "-q", "-f", "qcow2", path("big"), "20G")
     big = rig.client.make_image("big", path("big"))
     body = (f'{{"server": {{"name": "x", "imageRef": "{big}", "flavorRef": "{rig.flavor["id"]}", "networks": "auto"}}}}')
@@ -79,8 +80,7 @@ def truncated(rig):
             f"Content-Type: {TYPE['Content-Type']}\r\nContent-Length: {1 << 20}\r\n\r\n")
     with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
         connection.sendall(head.encode() + bytes(1 << 19))
-
-    from apus_host import wait_for
+        wait_for(rig.apus.unfinished_files, 30, "the upload's begin")
     wait_for(lambda: not rig.apus.unfinished_files()
              and rig.client.image("GET", f"/images/{identifier}")["status"] == "queued", 30, "the upload's end")
     still_empty(rig, "a truncated upload", identifier)

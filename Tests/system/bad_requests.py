@@ -16,7 +16,7 @@ def run(rig):
 
     unknown = str(uuid.uuid4())
     table = [
-        ("malformed JSON", 400, ["JSON"], b'{"server": {"name": "x"'),
+        ("malformed JSON", 400, ["malformed", "byte 23"], b'{"server": {"name": "x"'),
         ("bytes that are not UTF-8", 400, [], b'{"server": {"name": "\xff\xfe"}}'),
         ("a body that is a list", 400, [], b"[]"),
         ("no server in the body", 400, ["server"], b"{}"),

@@ -32,7 +32,7 @@ class Rig:
             "servers": sorted((s["name"], s["status"]) for s in self.client.servers()),
             "domains": {k: v for k, v in self.apus.domains().items() if k not in self.foreign},
             "folders": self.apus.folders(),
-            "reservations": self.apus.reservations(),
+            "addresses": {mac for mac, (_, owner) in self.apus.address_owners().items() if owner},
             "used": {key: host[key] for key in USED},
             "unfinished files": self.apus.unfinished_files(),
             "unfinished tasks": [(t["kind"], t["status"], t["step"]) for t in self.client.apus("GET", "/tasks")["tasks"]],
