@@ -71,6 +71,19 @@ enum Files {
         guard utimensat(AT_FDCWD, path, nil, 0) == 0 else { throw failure("set the time of", path) }
     }
 
+    /// Lets every user pass the folders from `top` down to the one above `path`, if `path` is below `top` and they are
+    /// this user's.
+    static func letPass(from top: String, to path: String) throws(Failure) {
+        var folder = parent(path)
+        while folder == top || folder.hasPrefix(top + "/") {
+            var status = stat()
+            if stat(folder, &status) == 0, status.st_mode & S_IXOTH == 0, status.st_uid == geteuid() {
+                try setMode(folder, (status.st_mode & 0o7777) | S_IXGRP | S_IXOTH)
+            }
+            folder = parent(folder)
+        }
+    }
+
     /// The first folder above `path` that others than its owner cannot pass.
     static func closedFolder(above path: String) -> String? {
         var folder = path

@@ -16,6 +16,10 @@ final class ImageCache: Sendable {
     private let qemuImg: QemuImg
     private let files: BlockingExecutor
     private let flights = SingleFlight()
+    private static let fetches = Metrics.shared.counter(
+        "apus_image_cache_fetches_total", help: "Images fetched into the cache, by result.")
+    private static let seconds = Metrics.shared.histogram(
+        "apus_image_cache_fetch_seconds", help: "From the first byte asked for to the base in place.")
     private let log = Logger("image-cache")
     private let clock: any Clock<Duration>
 
@@ -77,6 +81,7 @@ final class ImageCache: Sendable {
         let unfinished = base + ".new"
         let start = ContinuousClock.now
         do {
+            defer { Self.seconds.observe(start.duration(to: .now).inSeconds) }
             // A converter that outlived its killed parent may still write to the old file.
             try await files.run { () throws(Failure) in try Files.remove(unfinished) }
             let download = try await receive(image, lock, source)
@@ -95,12 +100,14 @@ final class ImageCache: Sendable {
                 try lock.removeFile()
             }
         } catch {
+            Self.fetches.increment(labels: [("result", "failed")])
             try await files.run { () throws(Failure) in
                 try Files.remove(unfinished)
                 try lock.removeFile()
             }
             throw error
         }
+        Self.fetches.increment(labels: [("result", "ok")])
         log.info(
             "image cached",
             ["image": image.id, "bytes": image.sizeBytes, "took": start.duration(to: .now), "base": base])

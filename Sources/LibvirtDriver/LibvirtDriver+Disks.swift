@@ -1,5 +1,6 @@
 public import Compute
 internal import Crypto
+internal import Libvirt
 public import Model
 internal import Telemetry
 
@@ -48,6 +49,9 @@ extension LibvirtDriver {
 
     public func removeDisks(_ id: InstanceID) async throws {
         let folder = try InstanceFolder(id, in: instancesPath)
+        if let entry = try await entry(of: id), entry.isOurs, try await status(of: id)?.state.isActive == true {
+            throw Failure(.storage, "the disks of \(entry.name) are in use", isRetriable: true)
+        }
         try await files.run { () throws(Failure) in try Files.removeTree(folder.path) }
     }
 

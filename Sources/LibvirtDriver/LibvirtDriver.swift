@@ -89,21 +89,17 @@ public final class LibvirtDriver: VirtDriver {
             folder: instancesPath + "/" + configuration[LibvirtDriverOptions.imageCacheFolder], qemuImg: qemuImg,
             files: files)
         try await files.run { () throws(Failure) in try Files.makeFolder(instancesPath, mode: 0o711) }
-        await warnIfUnreachable()
+        try await letQEMUPass()
         try await cache.open()
         let host = host
-        services.withLock { $0.append(Task { await host.run() }) }
-        do {
-            try await translated("connecting to \(host.uri)") {
-                try await host.waitUntilConnected(timeout: patience)
-            }
-            let settings = try await settings()
-            surroundings.withLock {
-                $0 = Surroundings(settings: settings, qemuImg: qemuImg, configDrive: configDrive, cache: cache)
-            }
-        } catch {
-            await stopServices()
-            throw error
+        // Goes on after a failure, so that another `start()` finds what it has reached meanwhile.
+        services.withLock { services in
+            if services.isEmpty { services.append(Task { await host.run() }) }
+        }
+        try await translated("connecting to \(host.uri)") { try await host.waitUntilConnected(timeout: patience) }
+        let settings = try await settings()
+        surroundings.withLock {
+            $0 = Surroundings(settings: settings, qemuImg: qemuImg, configDrive: configDrive, cache: cache)
         }
         services.withLock {
             $0.append(Task { await self.deliver(host.events()) })
@@ -113,18 +109,13 @@ public final class LibvirtDriver: VirtDriver {
     }
 
     public func stop() async {
-        await stopServices()
-        eventSink.finish()
-        files.shutdown()
-    }
-
-    private func stopServices() async {
         let running = services.withLock { services in
             defer { services = [] }
             return services
         }
         for service in running { service.cancel() }
         for service in running { await service.value }
+        eventSink.finish()
     }
 
     // MARK: - Events
@@ -200,18 +191,21 @@ public final class LibvirtDriver: VirtDriver {
         }
     }
 
-    /// QEMU runs as a user of its own, which must be able to pass every folder above a disk.
-    private func warnIfUnreachable() async {
-        let path = instancesPath
-        let closed = await files.run { Files.closedFolder(above: path) }
+    /// QEMU runs as a user of its own, which must be able to pass every folder above a disk. Those of ours are opened
+    /// for passing, not for reading; of others the log tells.
+    private func letQEMUPass() async throws {
+        let (path, own) = (instancesPath, configuration[CommonOptions.statePath])
+        let closed = try await files.run { () throws(Failure) -> String? in
+            try Files.letPass(from: own, to: path)
+            return Files.closedFolder(above: path)
+        }
         if let closed {
-            log.warning(
-                "a folder above the instances lets only its owner in: QEMU's user may be kept out", ["folder": closed])
+            log.warning("QEMU's user may be kept out by a folder above the instances", ["folder": closed])
         }
     }
 
     /// Shown to guests and in their metadata.
-    static let version = "0.2.0"
+    static let version = "0.1.0"
 
     /// The connection for a kind of call.
     func connection(_ role: LibvirtHost.Role) async throws(Failure) -> LibvirtConnection {

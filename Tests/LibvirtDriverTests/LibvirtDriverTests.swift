@@ -274,5 +274,26 @@ struct LibvirtDriverTests {
         let error = await #expect(throws: Failure.self) { try await other.start() }
         #expect(error?.kind == .hypervisor && error?.isRetriable == true)
         await #expect(throws: Failure.self) { try await other.powerOn(Sample.id) }
+        await other.stop()
+    }
+
+    @Test("QEMU's user may pass our folders above the disks, and not look into them")
+    func passing() async throws {
+        let closed = try TemporaryFolder()
+        try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: closed.path)
+        let other = try Self.makeDriver(closed, host)
+        try await other.start()
+        #expect(try mode(closed.path) == 0o711)
+        #expect(try mode(closed.path + "/instances") == 0o711)
+        #expect(try mode(closed.path + "/instances/_base") == 0o711)
+        await other.stop()
+    }
+
+    @Test("The disks of a running guest are not removed")
+    func disksInUse() async throws {
+        _ = try await build()
+        let error = await #expect(throws: Failure.self) { try await driver.removeDisks(Sample.id) }
+        #expect(error?.kind == .storage)
+        #expect(FileManager.default.fileExists(atPath: instancesFolder() + "/\(Sample.id)/disk"))
     }
 }

@@ -40,6 +40,7 @@ struct LabHost: Sendable {
         let folder = FileManager.default.temporaryDirectory.path + "/apus-lab-" + makeUUID().prefix(8)
         let lab = repository + "/deploy/lab"
         let lines = try await tool(lab, ["up", "--dir", folder, "--hosts", "1"])
+        defer { try? FileManager.default.removeItem(atPath: folder) }
         do {
             let host = try #require(
                 try JSON(parsing: Array(lines.split(separator: "\n").last.map(String.init)?.utf8 ?? "".utf8)))
