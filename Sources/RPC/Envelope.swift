@@ -1,68 +1,91 @@
 internal import Model
 
 /// The members of one JSON object as slices of its bytes, found without decoding the values: `params` and `result` go
-/// to their decoder as they came.
+/// to their decoder as they came. Hostile input costs one pass over it.
 struct Envelope {
-    private var members: [String: Range<Int>] = [:]
+    /// More members than any request has; beyond it somebody is playing.
+    private static let memberLimit = 64
+
+    private var members: [(name: String, value: Range<Int>)] = []
     let bytes: [UInt8]
 
     enum Malformed: Error { case notJSON, notAnObject }
 
-    /// Takes `bytes` apart. Values are only skipped here; whoever decodes them checks them.
+    /// Takes `bytes` apart. Strings, brackets and their depth are checked here; the rest by whoever decodes the values.
     init(_ bytes: [UInt8]) throws(Malformed) {
         self.bytes = bytes
-        var scanner = Scanner(bytes: bytes)
-        scanner.skipSpace()
-        guard scanner.take(UInt8(ascii: "{")) else {
-            throw scanner.atEnd ? .notJSON : .notAnObject
+        members = try bytes.withUnsafeBufferPointer { (buffer) throws(Malformed) in
+            var scanner = Scanner(buffer)
+            return try Self.read(&scanner)
         }
+    }
+
+    private static func read(_ scanner: inout Scanner) throws(Malformed) -> [(name: String, value: Range<Int>)] {
+        var members: [(name: String, value: Range<Int>)] = []
+        scanner.skipSpace()
+        guard scanner.take(UInt8(ascii: "{")) else { throw scanner.atEnd ? .notJSON : .notAnObject }
         scanner.skipSpace()
         if !scanner.take(UInt8(ascii: "}")) {
             repeat {
                 scanner.skipSpace()
-                let key = scanner.position
-                guard scanner.skipString() else { throw .notJSON }
-                let name = String(decoding: bytes[(key + 1)..<(scanner.position - 1)], as: UTF8.self)
+                guard let name = scanner.name() else { throw .notJSON }
                 scanner.skipSpace()
                 guard scanner.take(UInt8(ascii: ":")) else { throw .notJSON }
                 scanner.skipSpace()
                 let start = scanner.position
-                guard scanner.skipValue() else { throw .notJSON }
-                members[name] = start..<scanner.position
+                guard scanner.skipValue(), members.count < memberLimit else { throw .notJSON }
+                members.append((name: name, value: start..<scanner.position))
                 scanner.skipSpace()
             } while scanner.take(UInt8(ascii: ","))
             guard scanner.take(UInt8(ascii: "}")) else { throw .notJSON }
         }
         scanner.skipSpace()
         guard scanner.atEnd else { throw .notJSON }
+        return members
     }
 
-    func slice(_ name: String) -> [UInt8]? { members[name].map { Array(bytes[$0]) } }
+    /// Of members with the same name the last one counts.
+    private func range(_ name: String) -> Range<Int>? { members.last { $0.name == name }?.value }
+
+    func slice(_ name: String) -> [UInt8]? { range(name).map { Array(bytes[$0]) } }
 
     /// The member's value where it is text.
     func text(_ name: String) -> String? {
-        guard let range = members[name], bytes[range.lowerBound] == UInt8(ascii: "\"") else { return nil }
-        let inner = bytes[(range.lowerBound + 1)..<(range.upperBound - 1)]
-        if !inner.contains(UInt8(ascii: "\\")) { return String(validating: inner, as: UTF8.self) }
-        guard let value = try? JSON(parsing: Array(bytes[range])) else { return nil }
-        return value.text
+        guard let range = range(name), bytes[range.lowerBound] == UInt8(ascii: "\"") else { return nil }
+        return (try? JSON(parsing: Array(bytes[range])))?.text
     }
 }
 
 private struct Scanner {
-    let bytes: [UInt8]
-    var position = 0
+    private let bytes: UnsafeBufferPointer<UInt8>
+    private(set) var position = 0
+
+    init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
     var atEnd: Bool { position == bytes.count }
 
     mutating func skipSpace() {
-        while position < bytes.count, [0x20, 0x09, 0x0A, 0x0D].contains(bytes[position]) { position += 1 }
+        while position < bytes.count {
+            switch bytes[position] {
+            case 0x20, 0x09, 0x0A, 0x0D: position += 1
+            default: return
+            }
+        }
     }
 
     mutating func take(_ byte: UInt8) -> Bool {
         guard position < bytes.count, bytes[position] == byte else { return false }
         position += 1
         return true
+    }
+
+    /// A member's name, decoded.
+    mutating func name() -> String? {
+        let start = position
+        guard skipString() else { return nil }
+        let inner = UnsafeBufferPointer(rebasing: bytes[(start + 1)..<(position - 1)])
+        if !inner.contains(UInt8(ascii: "\\")) { return String(validating: inner, as: UTF8.self) }
+        return (try? JSON(parsing: Array(bytes[start..<position])))?.text
     }
 
     mutating func skipString() -> Bool {
@@ -81,34 +104,46 @@ private struct Scanner {
         return false
     }
 
-    /// Skips one value; nesting is counted, not recursed into, so depth costs nothing.
+    /// Skips one value; nesting is counted, not recursed into.
     mutating func skipValue() -> Bool {
         guard position < bytes.count else { return false }
         switch bytes[position] {
         case UInt8(ascii: "\""): return skipString()
-        case UInt8(ascii: "{"), UInt8(ascii: "["):
-            var depth = 0
+        case UInt8(ascii: "{"), UInt8(ascii: "["): return skipNested()
+        default:
+            let start = position
             while position < bytes.count {
                 switch bytes[position] {
-                case UInt8(ascii: "{"), UInt8(ascii: "["):
-                    depth += 1
-                    position += 1
-                case UInt8(ascii: "}"), UInt8(ascii: "]"):
-                    depth -= 1
-                    position += 1
-                    if depth == 0 { return true }
-                case UInt8(ascii: "\""):
-                    guard skipString() else { return false }
+                case 0x20, 0x09, 0x0A, 0x0D, UInt8(ascii: ","), UInt8(ascii: "}"), UInt8(ascii: "]"):
+                    return position > start
                 default: position += 1
                 }
             }
-            return false
-        default:
-            let start = position
-            while position < bytes.count, ![0x20, 0x09, 0x0A, 0x0D, 0x2C, 0x7D, 0x5D].contains(bytes[position]) {
-                position += 1
-            }
             return position > start
         }
+    }
+
+    private mutating func skipNested() -> Bool {
+        // One bit a level: whether the bracket that is open there is a brace.
+        var (depth, braces): (Int, UInt64) = (0, 0)
+        while position < bytes.count {
+            switch bytes[position] {
+            case UInt8(ascii: "{"), UInt8(ascii: "["):
+                guard depth < JSON.maximumDepth else { return false }
+                braces = braces << 1 | (bytes[position] == UInt8(ascii: "{") ? 1 : 0)
+                depth += 1
+                position += 1
+            case UInt8(ascii: "}"), UInt8(ascii: "]"):
+                guard (braces & 1 == 1) == (bytes[position] == UInt8(ascii: "}")) else { return false }
+                braces >>= 1
+                depth -= 1
+                position += 1
+                if depth == 0 { return true }
+            case UInt8(ascii: "\""):
+                guard skipString() else { return false }
+            default: position += 1
+            }
+        }
+        return false
     }
 }

@@ -98,8 +98,12 @@ public final class RPCClient: Sendable {
                     ClientRequest(
                         method: .post, url: peer.url + "/rpc", headers: headers, body: .bytes(body),
                         connectTimeout: .seconds(5), timeout: timeout, idleTimeout: timeout))
+                if response.status == 503, key != nil, (try? Envelope(response.body)) == nil, offset < peers.count - 1 {
+                    // The process stops or is overloaded. The key makes sure that nothing is done twice.
+                    continue
+                }
                 state.withLock { $0.preferred = position }
-                return try Self.result(response, method)
+                return try Self.result(response, method, id: id)
             } catch let error as HTTPClientError {
                 last = error.failure
                 // Only where nothing was sent is the next peer tried: the first may have executed it otherwise.
@@ -109,14 +113,19 @@ public final class RPCClient: Sendable {
         throw last
     }
 
-    private static func result(_ response: ClientResponse, _ method: String) throws -> [UInt8] {
+    private static func result(_ response: ClientResponse, _ method: String, id: Int) throws -> [UInt8] {
         guard let envelope = try? Envelope(response.body) else {
             throw Failure(
                 response.status >= 500 ? .unreachable : .internalError,
                 "\(method) was answered with HTTP \(response.status) and no JSON-RPC body",
                 isRetriable: response.status >= 500)
         }
-        if let result = envelope.slice("result") { return result }
+        if let result = envelope.slice("result") {
+            guard envelope.slice("id") == Array(String(id).utf8) else {
+                throw Failure(.internalError, "\(method) was answered with another request's answer")
+            }
+            return result
+        }
         guard let bytes = envelope.slice("error"), let error = try? JSON(parsing: bytes) else {
             throw Failure(.internalError, "\(method) was answered with neither a result nor an error")
         }

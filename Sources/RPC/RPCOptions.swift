@@ -14,12 +14,27 @@ public enum RPCOptions {
 /// Throws `Failure(.forbidden)` when a credential would travel to `url` in plaintext beyond this machine.
 public func requireConfidentiality(of url: String, isPlaintextAllowed: Bool) throws(Failure) {
     guard !isPlaintextAllowed, !url.hasPrefix("https://") else { return }
-    let authority = url.drop { $0 != "/" }.drop { $0 == "/" }.prefix { $0 != "/" }
-    let host =
-        authority.hasPrefix("[")
-        ? String(authority.dropFirst().prefix { $0 != "]" }) : String(authority.prefix { $0 != ":" })
-    guard ListenAddress.isLoopback(host) else {
+    guard let host = plaintextHost(url), ListenAddress.isLoopback(host) else {
         throw Failure(
             .forbidden, "\(url) is beyond this machine and not TLS: no credential is sent there in plaintext")
     }
+}
+
+/// The host of a plain `http://HOST[:PORT][/…]`; `nil` for anything else. A name and password before the host are not
+/// plain: behind them the host would be another one than it seems.
+private func plaintextHost(_ url: String) -> String? {
+    guard url.hasPrefix("http://") else { return nil }
+    let authority = url.dropFirst("http://".count).prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+    let host: Substring
+    let rest: Substring
+    if authority.hasPrefix("[") {
+        guard let end = authority.firstIndex(of: "]") else { return nil }
+        host = authority[..<end].dropFirst()
+        rest = authority[authority.index(after: end)...]
+    } else {
+        host = authority.prefix { $0 != ":" }
+        rest = authority.dropFirst(host.count)
+    }
+    guard rest.isEmpty || (rest.hasPrefix(":") && UInt16(rest.dropFirst()) != nil) else { return nil }
+    return String(host)
 }

@@ -34,7 +34,7 @@ public final class RPCServer: Sendable {
         var methods: [String: Method] = [:]
         /// By hash of peer and secret.
         var verified: [[UInt8]: (peer: Peer, until: Timestamp)] = [:]
-        var running: [Running: Task<[UInt8], any Error>] = [:]
+        var running: [Running: (parametersHash: [UInt8], task: Task<[UInt8], any Error>)] = [:]
     }
 
     private let name: String
@@ -138,7 +138,7 @@ public final class RPCServer: Sendable {
     private static func envelope(_ bytes: [UInt8]) throws -> Envelope {
         do {
             return try Envelope(bytes)
-        } catch .notAnObject where bytes.first(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }) == UInt8(ascii: "[") {
+        } catch .notAnObject where bytes.first(where: { $0 > 0x20 }) == UInt8(ascii: "[") {
             throw ProtocolError(code: -32_600, message: "batches are not served: send one request a body")
         } catch .notAnObject {
             throw ProtocolError(code: -32_600, message: "a request is a JSON object")
@@ -220,45 +220,59 @@ public final class RPCServer: Sendable {
         return try await once(name, method, params, RPCCall(peer: peer, requestID: requestID, idempotencyKey: key), key)
     }
 
-    /// Executes a request once for its key.
+    /// Executes a request once for its key. Within the process the record is read and written by one execution at a time;
+    /// who comes meanwhile with the same request attaches to it.
     private func once(
         _ name: String, _ method: Method, _ params: [UInt8], _ call: RPCCall, _ key: String
     ) async throws -> [UInt8] {
-        let peer = call.peer.description
-        let decision = try await idempotency.begin(
-            peer: peer, method: name, key: key, parametersHash: digest(.sha256, of: params), now: now())
-        switch decision {
-        case .mismatch:
-            throw Failure(.idempotencyMismatch, "the idempotency key \(key) was used for \(name) with other parameters")
-        case .finished(let response): return response
-        case .execute, .running:
-            // `.running` without an execution here: the process that ran it is gone. Handlers are idempotent.
-            let place = Running(peer: peer, method: name, key: key)
-            let execution = state.withLock { state in
-                if let task = state.running[place] { return task }
-                // Its own task: the caller may go away, the others that attached still want the answer.
-                let task = Task {
-                    do {
-                        let response = try await method.execute(params, call)
-                        try await self.idempotency.finish(
-                            peer: peer, method: name, key: key, response: response, now: self.now())
-                        _ = self.state.withLock { $0.running.removeValue(forKey: place) }
-                        return response
-                    } catch {
-                        // Only answers are kept: what failed may be sent again.
-                        do {
-                            try await self.idempotency.abandon(peer: peer, method: name, key: key)
-                        } catch let second {
-                            self.log.warning("a request's record cannot be removed", ["error": "\(second)"])
-                        }
-                        _ = self.state.withLock { $0.running.removeValue(forKey: place) }
-                        throw error
-                    }
-                }
-                state.running[place] = task
-                return task
+        let place = Running(peer: call.peer.description, method: name, key: key)
+        let hash = digest(.sha256, of: params)
+        let execution = try state.withLock { state in
+            if let running = state.running[place] {
+                guard running.parametersHash == hash else { throw Self.mismatch(place) }
+                return running.task
             }
-            return try await execution.value
+            // Its own task: the caller may go away, the others that attached still want the answer.
+            let task = Task {
+                defer { _ = self.state.withLock { $0.running.removeValue(forKey: place) } }
+                return try await self.decide(place, hash) { try await method.execute(params, call) }
+            }
+            state.running[place] = (hash, task)
+            return task
+        }
+        return try await execution.value
+    }
+
+    private static func mismatch(_ place: Running) -> Failure {
+        Failure(
+            .idempotencyMismatch,
+            "the idempotency key \(place.key) was used for \(place.method) with other parameters")
+    }
+
+    private func decide(
+        _ place: Running, _ hash: [UInt8], _ execute: () async throws -> [UInt8]
+    ) async throws -> [UInt8] {
+        let decision = try await idempotency.begin(
+            peer: place.peer, method: place.method, key: place.key, parametersHash: hash, now: now())
+        switch decision {
+        case .mismatch: throw Self.mismatch(place)
+        case .finished(let response): return response
+        case .execute, .running: break
+        }
+        // `.running` without an execution here: the process that ran it is gone. Handlers are idempotent.
+        do {
+            let response = try await execute()
+            try await idempotency.finish(
+                peer: place.peer, method: place.method, key: place.key, response: response, now: now())
+            return response
+        } catch {
+            // Only answers are kept: what failed may be sent again.
+            do {
+                try await idempotency.abandon(peer: place.peer, method: place.method, key: place.key)
+            } catch let second {
+                log.warning("a request's record cannot be removed", ["error": LoggedError(second)])
+            }
+            throw error
         }
     }
 
