@@ -44,6 +44,9 @@ public func joinHost(
     allowPlaintext: Bool = false
 ) async throws(Failure) -> AgentIdentity {
     let token = try JoinToken(token)
+    guard !["0.0.0.0", "::", ""].contains(address) else {
+        throw Failure(.invalidParameters, "conductors cannot reach \"\(address)\": name this host's address")
+    }
     var base = url[...]
     while base.hasSuffix("/") { base = base.dropLast() }
     let isTLS = base.hasPrefix("https://")

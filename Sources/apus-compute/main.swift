@@ -36,6 +36,7 @@ await program.run { context in
     guard let tokenFile else { throw Failure(.invalidParameters, "--join needs --token-file") }
     let listen = try ListenAddress(configuration[ComputeOptions.listen])
     let own = configuration[ComputeOptions.myIP]
+    // An address that means "all of them" tells a conductor nothing; joinHost refuses it.
     let identity = try await joinHost(
         url: url, token: try JoinToken.read(from: tokenFile), host: HostName(configuration[CommonOptions.host]),
         address: own.isEmpty ? listen.address : own, port: listen.port,
