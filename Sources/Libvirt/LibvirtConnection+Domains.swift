@@ -51,7 +51,7 @@ extension LibvirtConnection {
     ///   process does not end by it within 10 s.
     /// - Throws: `.operationInvalid` when it does not run.
     public func destroy(_ reference: DomainReference, gracefully: Bool = false) async throws(LibvirtError) {
-        try await act(on: reference, "virDomainDestroyFlags") {
+        try await act(on: reference, "virDomainDestroyFlags", deadline: options.destroyDeadline) {
             virDomainDestroyFlags($0, gracefully ? VIR_DOMAIN_DESTROY_GRACEFUL.rawValue : 0)
         }
     }

@@ -16,6 +16,8 @@ public struct ConnectionOptions: Sendable, Hashable {
     public var callDeadline: Duration = .seconds(60)
     /// How long starting a domain may take.
     public var startDeadline: Duration = .seconds(300)
+    /// How long destroying a domain may take. A QEMU that does not end by SIGTERM gets SIGKILL after 10 s.
+    public var destroyDeadline: Duration = .seconds(60)
     /// How long bulk statistics may take.
     public var statisticsDeadline: Duration = .seconds(2)
     /// Only calls that change nothing.

@@ -7,7 +7,7 @@ import Testing
 /// Whether the tier that needs root, libvirtd and QEMU was asked for. Then a missing tool is a failure.
 let isHypervisorTier = ProcessInfo.processInfo.environment["APUS_TIER"] == "hypervisor"
 
-private let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().path
 
 /// Runs a program to its end; a status other than 0 is an error with what it said.
