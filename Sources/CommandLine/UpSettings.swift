@@ -1,3 +1,4 @@
+internal import CSystem
 internal import Compute
 internal import ComputeAPI
 internal import Conductor
