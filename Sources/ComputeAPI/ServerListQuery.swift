@@ -121,8 +121,8 @@ struct ServerListQuery {
         add("root_device_name") { _ in "/dev/vda" }
         add("node") { $0.host?.rawValue ?? "" }
         if let text = call.query["config_drive"] {
-            let wanted = parseFlag(text) ?? false
-            predicates.append { $0.isConfigDriveRequested == wanted }
+            // Every server has one, so a list of those without is empty.
+            isEmpty = isEmpty || !(parseFlag(text) ?? false)
         }
     }
 

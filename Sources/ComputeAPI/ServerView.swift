@@ -151,7 +151,8 @@ struct ServerView {
 
     private func writeFullMembers(_ server: Instance, to writer: inout JSONWriter) {
         writer.member("key_name", server.keyName)
-        writer.member("config_drive", server.isConfigDriveRequested ? "True" : "")
+        // Every guest gets one, asked for or not.
+        writer.member("config_drive", "True")
         writer.member("OS-EXT-AZ:availability_zone", zone(server))
         writer.member("OS-EXT-STS:task_state", server.taskState?.rawValue)
         writer.member("OS-EXT-STS:vm_state", server.vmState.rawValue)
