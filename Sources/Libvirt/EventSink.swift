@@ -1,8 +1,8 @@
 internal import CLibvirt
 internal import Synchronization
 
-/// Where libvirt's callbacks of one connection deliver; each registration holds a reference that libvirt's own free
-/// callback gives back, so that a late callback never meets a freed sink.
+/// Where libvirt's callbacks of one connection deliver. Each registration for domain events holds a reference that
+/// libvirt's own free callback gives back, so that a late event never meets a freed sink.
 final class EventSink: Sendable {
     private let deliver: @Sendable (ConnectionEvent) -> Void
     private let hasClosed = Mutex(false)
@@ -23,10 +23,9 @@ final class EventSink: Sendable {
         deliver(event)
     }
 
-    /// Registers every callback on the connection. Blocks for a round trip each.
-    /// - Returns: the ids of those that `virConnectDomainEventDeregisterAny` ends, and whether a close callback was
-    ///   registered, which not every driver has.
-    func register(on connection: virConnectPtr) throws(LibvirtError) -> (ids: [Int32], watchesClose: Bool) {
+    /// Registers for domain events. Blocks for a round trip each.
+    /// - Returns: the ids that `virConnectDomainEventDeregisterAny` ends.
+    func register(on connection: virConnectPtr) throws(LibvirtError) -> [Int32] {
         var ids: [Int32] = []
         do {
             ids.append(
@@ -41,21 +40,24 @@ final class EventSink: Sendable {
             for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
             throw error
         }
-        do {
-            _ = try retained("virConnectRegisterCloseCallback") {
-                virConnectRegisterCloseCallback(connection, onClose, $0, releaseSink)
-            }
-            return (ids, true)
-        } catch  where error.code == .noSupport {
-            return (ids, false)
-        } catch {
-            for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
-            throw error
-        }
+        return ids
     }
 
-    /// Returns when libvirt has let go of every registration, or gave up waiting. To be awaited once, after they were
-    /// taken back: while an event is on its way libvirt keeps them until it has been delivered.
+    /// Registers for the connection's end. Blocks for a round trip.
+    ///
+    /// Not retained, because drivers that ignore the callback ignore its free callback too: the caller keeps the sink
+    /// until it has taken the callback back, which waits for one that runs.
+    /// - Returns: whether the driver has it.
+    func watchClose(of connection: virConnectPtr) throws(LibvirtError) -> Bool {
+        let reference = Unmanaged.passUnretained(self).toOpaque()
+        if virConnectRegisterCloseCallback(connection, onClose, reference, nil) == 0 { return true }
+        let error = LibvirtError.last("virConnectRegisterCloseCallback")
+        guard error.code == .noSupport else { throw error }
+        return false
+    }
+
+    /// Returns when libvirt has let go of every registration for domain events, or gave up waiting. To be awaited once,
+    /// after they were taken back: while an event is on its way libvirt keeps them until it has been delivered.
     func waitUntilReleased(atMost limit: Duration) async {
         let ended = ended
         let watchdog = Task {

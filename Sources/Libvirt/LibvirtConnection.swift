@@ -8,7 +8,7 @@ public struct ConnectionOptions: Sendable, Hashable {
     public var keepAliveInterval: Duration = .seconds(5)
     /// Unanswered questions after which the connection counts as broken. 0 turns keepalive off.
     public var keepAliveCount: Int = 3
-    /// Calls in flight at a time. libvirtd serves 5 requests of one connection at once (`max_client_requests`).
+    /// Calls in flight at a time; each has a socket of its own, opened when it is needed.
     public var threads: Int = 4
     /// Calls over their deadline whose threads are replaced; more make the others wait.
     public var stuckLimit: Int = 4
@@ -36,7 +36,8 @@ public enum CloseOutcome: Sendable, Hashable {
     case deferred(stuckCalls: Int)
 }
 
-/// One connection to a hypervisor. Never reconnects: when it is lost it stays lost, and `LibvirtHost` makes another.
+/// A connection to a hypervisor: as many sockets as calls are made at a time. Never reconnects: when one is lost all
+/// are, for good, and `LibvirtHost` makes another connection.
 ///
 /// Its methods block threads of its own, never the caller's. Each throws `LibvirtError`; `.operationTimeout` after the
 /// deadline of its kind of call, in which case the call may still take effect.
@@ -45,22 +46,22 @@ public final class LibvirtConnection: Sendable {
     public let options: ConnectionOptions
 
     let cache = Mutex<[String: String]>([:])
-    private let handle: ConnectionHandle
+    private let pool: LinkPool
     private let gate: CallGate
     private let closing = Mutex<Task<CloseOutcome, Never>?>(nil)
 
-    private init(uri: String, options: ConnectionOptions, handle: ConnectionHandle, gate: CallGate) {
+    private init(uri: String, options: ConnectionOptions, pool: LinkPool, gate: CallGate) {
         self.uri = uri
         self.options = options
-        self.handle = handle
+        self.pool = pool
         self.gate = gate
     }
 
     deinit {
         guard closing.withLock({ $0 == nil }) else { return }
-        let (handle, gate) = (handle, gate)
+        let (pool, gate) = (pool, gate)
         // Calls that were given up may still be in it, and closing blocks: neither is for whoever dropped it.
-        Task { _ = await Self.finish(handle, gate) }
+        Task { _ = await Self.finish(pool, gate) }
     }
 
     /// Connects, and turns keepalive on where the driver has it.
@@ -72,29 +73,15 @@ public final class LibvirtConnection: Sendable {
     ) async throws(LibvirtError) -> LibvirtConnection {
         try LibvirtRuntime.start()
         let gate = CallGate(name: name, threads: max(1, options.threads), stuckLimit: max(0, options.stuckLimit))
-        let flags = options.readOnly ? VIR_CONNECT_RO.rawValue : 0
-        let interval = UInt32(clamping: options.keepAliveInterval.components.seconds)
-        let count = UInt32(clamping: options.keepAliveCount)
+        let settings = LinkSettings(uri: uri, options: options)
         // The threads of an attempt that failed are of no more use.
         var isOpen = false
         defer { if !isOpen { gate.executor.shutdown() } }
-        let handle = try await gate.run("virConnectOpenAuth", deadline: options.callDeadline) {
-            () -> Result<ConnectionHandle, LibvirtError> in
-            guard let pointer = virConnectOpenAuth(uri, nil, flags) else {
-                return .failure(.last("virConnectOpenAuth"))
-            }
-            let handle = ConnectionHandle(owning: pointer)
-            guard count > 0, virConnectSetKeepAlive(pointer, Int32(clamping: interval), count) < 0 else {
-                return .success(handle)
-            }
-            let error = LibvirtError.last("virConnectSetKeepAlive")
-            // Drivers inside this process have no keepalive and need none.
-            guard error.code != .noSupport else { return .success(handle) }
-            _ = handle.close()
-            return .failure(error)
+        let pool = try await gate.run("virConnectOpenAuth", deadline: options.callDeadline) {
+            Result { () throws(LibvirtError) in try LinkPool(settings) }
         }
         isOpen = true
-        return LibvirtConnection(uri: uri, options: options, handle: handle, gate: gate)
+        return LibvirtConnection(uri: uri, options: options, pool: pool, gate: gate)
     }
 
     /// Delivers domain events and the end of the connection to `deliver`, for the rest of the connection's life;
@@ -103,9 +90,9 @@ public final class LibvirtConnection: Sendable {
     ///   broken: it must hand over and return, and never call back into this target.
     public func subscribe(_ deliver: @escaping @Sendable (ConnectionEvent) -> Void) async throws(LibvirtError) {
         let sink = EventSink(deliver)
-        try await call("virConnectDomainEventRegisterAny", options.callDeadline) {
-            (connection, handle) throws(LibvirtError) in
-            handle.keep(sink, try sink.register(on: connection))
+        let pool = pool
+        try await gate.run("virConnectDomainEventRegisterAny", deadline: options.callDeadline) {
+            Result { () throws(LibvirtError) in try pool.subscribe(sink) }
         }
     }
 
@@ -114,10 +101,10 @@ public final class LibvirtConnection: Sendable {
     @discardableResult
     public func close(grace: Duration = .seconds(5)) async -> CloseOutcome {
         gate.close()
-        let (gate, handle) = (gate, handle)
+        let (gate, pool) = (gate, pool)
         let task = closing.withLock { closing in
             if let closing { return closing }
-            let task = Task { await Self.finish(handle, gate) }
+            let task = Task { await Self.finish(pool, gate) }
             closing = task
             return task
         }
@@ -131,12 +118,12 @@ public final class LibvirtConnection: Sendable {
         return await outcome.value
     }
 
-    private static func finish(_ handle: ConnectionHandle, _ gate: CallGate) async -> CloseOutcome {
+    private static func finish(_ pool: LinkPool, _ gate: CallGate) async -> CloseOutcome {
         await gate.drained()
-        for sink in await gate.executor.run({ handle.deregister() }) {
+        for sink in await gate.executor.run({ pool.deregister() }) {
             await sink.waitUntilReleased(atMost: .seconds(2))
         }
-        let references = await gate.executor.run { handle.close() }
+        let references = await gate.executor.run { pool.close() }
         gate.executor.shutdown()
         return references > 0 ? .referenced(references) : .closed
     }
@@ -144,23 +131,14 @@ public final class LibvirtConnection: Sendable {
     /// Calls over their deadline whose thread has not come back.
     public var stuckCalls: Int { gate.stuckCalls }
 
-    /// Runs `body` with the connection on a thread of the gate. What `body` throws is recorded under `name`.
+    /// Runs `body` with a link on a thread of the gate. What `body` throws is recorded under `name`.
     func call<T: Sendable>(
         _ name: String, deadline: Duration? = nil,
         _ body: @escaping @Sendable (virConnectPtr) throws(LibvirtError) -> T
     ) async throws(LibvirtError) -> T {
-        try await call(name, deadline ?? options.callDeadline) { (pointer, _) throws(LibvirtError) in
-            try body(pointer)
-        }
-    }
-
-    private func call<T: Sendable>(
-        _ name: String, _ deadline: Duration,
-        _ body: @escaping @Sendable (virConnectPtr, ConnectionHandle) throws(LibvirtError) -> T
-    ) async throws(LibvirtError) -> T {
-        let handle = handle
-        return try await gate.run(name, deadline: deadline) {
-            Result { () throws(LibvirtError) in try handle.borrow(body) }
+        let pool = pool
+        return try await gate.run(name, deadline: deadline ?? options.callDeadline) {
+            Result { () throws(LibvirtError) in try pool.borrow(body) }
         }
     }
 }

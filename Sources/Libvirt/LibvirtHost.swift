@@ -3,8 +3,8 @@ internal import Telemetry
 
 /// A host's hypervisor, connected for as long as `run()` runs: reconnects by itself, subscribes again and says so.
 ///
-/// Keeps three connections, because the daemon serves few requests of one at a time: a slow start must not hold up a
-/// destroy, nor a hung guest the statistics.
+/// Keeps three connections, each with threads and sockets of its own: a slow start must not hold up a destroy, nor a
+/// hung guest the statistics.
 public actor LibvirtHost {
     /// What a connection is for.
     public enum Role: String, Sendable, Hashable, CaseIterable {
@@ -18,8 +18,6 @@ public actor LibvirtHost {
 
     typealias Opener = @Sendable (Role) async throws(LibvirtError) -> LibvirtConnection
 
-    private static let retiredLimit = 3
-
     public nonisolated let uri: String
     nonisolated let hub: EventHub
     private let opener: Opener
@@ -29,8 +27,6 @@ public actor LibvirtHost {
     private var generator: any RandomNumberGenerator & Sendable
     private var link: HostLink
     private var connections: [Role: LibvirtConnection] = [:]
-    private var replacements: [Role: Task<LibvirtConnection, any Error>] = [:]
-    private var retired: [LibvirtConnection] = []
     var currentLoss: OneShot<String>?
     private var lastError: LibvirtError?
     private var waiters: [UInt64: OneShot<Bool>] = [:]
@@ -134,17 +130,13 @@ public actor LibvirtHost {
         guard isConnected else { throw lastError ?? Self.notConnected("no answer from \(uri) within \(timeout)") }
     }
 
-    /// The connection for `role`. Not to be kept: the next call may need another.
+    /// The connection for `role`. Not to be kept: after a loss there is another.
     /// - Throws: `.connectionLost` at once when there is none.
-    public func connection(_ role: Role) async throws(LibvirtError) -> LibvirtConnection {
+    public func connection(_ role: Role) throws(LibvirtError) -> LibvirtConnection {
         guard let connection = connections[role], generation != nil else {
             throw Self.notConnected(lastError?.message ?? "not connected to \(uri)")
         }
-        // Stuck calls use the daemon's limit of requests for this connection up; another has its own.
-        guard role != .control, connection.stuckCalls >= 2 else { return connection }
-        retired.removeAll { $0.stuckCalls == 0 }
-        guard retired.count < Self.retiredLimit else { return connection }
-        return await replace(connection, role)
+        return connection
     }
 
     // MARK: - Connecting
@@ -191,39 +183,10 @@ public actor LibvirtHost {
         }
     }
 
-    private func replace(_ connection: LibvirtConnection, _ role: Role) async -> LibvirtConnection {
-        guard let loss = currentLoss, let generation else { return connection }
-        let task =
-            replacements[role]
-            ?? Task {
-                let fresh = try await opener(role)
-                try await subscribe(to: fresh, role, generation, loss)
-                return fresh
-            }
-        replacements[role] = task
-        let fresh: LibvirtConnection
-        do {
-            fresh = try await task.value
-        } catch {
-            replacements[role] = nil
-            log.warning("cannot open another connection", ["role": role.rawValue, "error": "\(error)"])
-            return connection
-        }
-        // Others that asked meanwhile get the same; the first of them puts it in place. The old one closes when the
-        // last call has left it.
-        guard connections[role] === connection else { return fresh }
-        replacements[role] = nil
-        connections[role] = fresh
-        retired.append(connection)
-        return fresh
-    }
-
     private func closeAll(grace: Duration) async {
         let all = Array(connections.values)
         currentLoss = nil
         connections = [:]
-        replacements = [:]
-        retired = []
         for connection in all { _ = await connection.close(grace: grace) }
     }
 
