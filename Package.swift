@@ -104,8 +104,8 @@ let package = Package(
         library(
             "CommandLine",
             [
-                "CSystem", "Model", "Telemetry", "Configuration", "Crypto", "Processes", "HTTP", "RPC", "Libvirt",
-                "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database", "SchedulerService",
+                "CSystem", "Model", "Telemetry", "Configuration", "Crypto", "Processes", "HTTP", "RPC", "SQLite",
+                "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database", "SchedulerService",
                 "Conductor", "ComputeAPI",
             ]),
 

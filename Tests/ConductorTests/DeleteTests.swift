@@ -53,7 +53,7 @@ import Testing
 
     @Test("A host that is down does not hold up the user, and stays on the list of those to clean")
     func hostDown() async throws {
-        let plane = try await ControlPlane(settings: ["DEFAULT.service_down_time": "1.5"])
+        let plane = try await ControlPlane(settings: ["DEFAULT.service_down_time": "4"])
         let host = try await plane.addHost("one")
         let (instance, _) = try await plane.create()
         _ = try await plane.wait(for: instance.id) { $0.vmState == .active }
