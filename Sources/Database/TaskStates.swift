@@ -24,6 +24,8 @@ public struct BuildTaskState: Sendable, Hashable, Codable {
     public var attempt: Int
     /// Whether the host of `attempt` has the command, and under which epoch.
     public var dispatchedEpoch: Int64?
+    /// Since when the host of `attempt` cannot be reached; `nil` while it can.
+    public var unreachableSince: Timestamp?
     /// Why each earlier host failed, in order.
     public var failures: [HostFailure]
 
@@ -32,6 +34,7 @@ public struct BuildTaskState: Sendable, Hashable, Codable {
         candidates = nil
         attempt = 0
         dispatchedEpoch = nil
+        unreachableSince = nil
         failures = []
     }
 }

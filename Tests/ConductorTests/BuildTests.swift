@@ -96,4 +96,21 @@ import Testing
         await here.stop()
         await plane.stop()
     }
+
+    @Test("The only host is asked again while its agent starts anew")
+    func restarting() async throws {
+        let plane = try await ControlPlane()
+        let host = try await plane.addHost("one")
+        await host.stop()
+        let (instance, task) = try await plane.create()
+        _ = try await eventually("the host to be tried") {
+            let state = try await plane.database.tasks.find(task).map { String(decoding: $0.state, as: UTF8.self) }
+            return state?.contains("unreachableSince") == true ? true : nil
+        }
+        #expect(try await plane.database.instances.find(instance.id)?.vmState == .building)
+        try host.start()
+        #expect(try await plane.wait(for: instance.id) { $0.vmState == .active }.host == host.name)
+        await host.stop()
+        await plane.stop()
+    }
 }

@@ -28,7 +28,9 @@ final class PlayedHost: Sendable {
 
     let name: HostName
     private let plane: ControlPlane
-    private let server: HTTPServer
+    private let server: Mutex<HTTPServer>
+    private let router: Router
+    private let port: UInt16
     let state: Mutex<State>
     private let sequence = Atomic<Int64>(0)
 
@@ -40,7 +42,11 @@ final class PlayedHost: Sendable {
             name: "compute", verifier: box, idempotency: MemoryIdempotencyStore(), now: WallClock.now)
         var router = Router()
         rpc.mount(on: &router)
-        server = HTTPServer(ServerConfiguration(name: "compute", address: "127.0.0.1", port: 0), router: router)
+        self.router = router
+        let first = HTTPServer(ServerConfiguration(name: "compute", address: "127.0.0.1", port: 0), router: router)
+        server = Mutex(first)
+        try first.start()
+        port = first.port
         box.host.withLock { $0 = self }
         rpc.register(BuildInstance.self, allowed: [.conductor]) { params, _ in
             self.state.withLock { $0.builds.append(params) }
@@ -55,10 +61,9 @@ final class PlayedHost: Sendable {
         rpc.register(GetConsoleOutput.self, allowed: [.conductor]) { params, _ in
             .init(output: "console of \(params.instance)\n")
         }
-        try server.start()
     }
 
-    /// Sendable: set once, before the server listens.
+    /// Sendable: set once, before anybody calls.
     private final class Box: PeerVerifier, Sendable {
         let host = Mutex<PlayedHost?>(nil)
 
@@ -71,7 +76,17 @@ final class PlayedHost: Sendable {
         }
     }
 
-    func stop() async { await server.stop(grace: .zero) }
+    func stop() async {
+        let current = server.withLock { $0 }
+        await current.stop(grace: .zero)
+    }
+
+    /// Serves on the same port again.
+    func start() throws {
+        let next = HTTPServer(ServerConfiguration(name: "compute", address: "127.0.0.1", port: port), router: router)
+        try next.start()
+        server.withLock { $0 = next }
+    }
 
     func answer(_ command: String, _ reply: Reply) { state.withLock { $0.reply[command] = reply } }
 
@@ -92,7 +107,7 @@ final class PlayedHost: Sendable {
                 body: .bytes(
                     JSON.object([
                         "host": .string(name.rawValue), "token": .string(token), "csr": .null,
-                        "address": "127.0.0.1", "port": .integer(Int64(server.port)),
+                        "address": "127.0.0.1", "port": .integer(Int64(port)),
                     ]).serialized())))
         guard response.status == 200 else {
             throw Failure(.forbidden, String(decoding: response.body, as: UTF8.self))

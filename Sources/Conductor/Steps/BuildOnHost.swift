@@ -6,6 +6,9 @@ internal import Telemetry
 
 /// Second step of a build: hands the instance to the candidates in turn until one reports it running.
 struct BuildOnHost: TaskStep {
+    /// How long the last candidate may be unreachable while it counts as alive: its agent may be starting anew.
+    private static let patience = Duration.seconds(30)
+
     let name = "build_on_host"
     let deadline: Duration
     let retry = RetryPolicy.standard
@@ -28,12 +31,17 @@ struct BuildOnHost: TaskStep {
             }
             switch progress {
             case .underWay:
+                state.unreachableSince = nil
                 if await liveness.isUp(host, now: context.now()) {
                     return .wait(until: context.now() + .seconds(10))
                 }
                 let failure = Failure(.unreachable, "host \(host) went down during the build", isRetriable: true)
                 try await abandon(host, failure, &state, context)
             case .undelivered(let failure):
+                let isLast = state.attempt + 1 == candidates.count
+                if isLast, try await mayComeBack(host, &state, context) {
+                    return .wait(until: context.now() + .milliseconds(500))
+                }
                 try await abandon(host, failure, &state, context)
             case .refused(let failure):
                 if failure.kind == .conflict { throw Failure(.cancelled, failure.message) }
@@ -49,6 +57,17 @@ struct BuildOnHost: TaskStep {
             }
         }
         throw exhausted(state)
+    }
+
+    /// Whether a host that cannot be reached is worth waiting for; where there is an alternate, that one is quicker.
+    private func mayComeBack(
+        _ host: HostName, _ state: inout BuildTaskState, _ context: StepContext
+    ) async throws -> Bool {
+        let now = context.now()
+        let since = state.unreachableSince ?? now
+        state.unreachableSince = since
+        guard now.since(since) < Self.patience else { return false }
+        return await liveness.isUp(host, now: now)
     }
 
     /// What the host may have made of the command is removed when it answers again.
@@ -67,7 +86,7 @@ struct BuildOnHost: TaskStep {
         default: break
         }
         state.attempt += 1
-        state.dispatchedEpoch = nil
+        (state.dispatchedEpoch, state.unreachableSince) = (nil, nil)
     }
 
     private func exhausted(_ state: BuildTaskState) -> Failure {
