@@ -81,8 +81,10 @@ struct AgentCore: Sendable {
             caPEM: identity.authorityPEM, clientCertificatePEM: identity.certificatePEM,
             clientKeyPEM: identity.privateKeyPEM)
         let http = HTTPClient(tls: tls)
+        let peers = configuration.peers(conductors, identity)
+        try RPCOptions.checkConfidentiality(of: peers.map(\.url), configuration, Logger("agent"))
         let client = RPCClient(
-            http: http, peers: configuration.peers(conductors, identity),
+            http: http, peers: peers,
             isPlaintextAllowed: configuration[RPCOptions.allowPlaintext])
         let outbox = Outbox(journal: journal, client: client, host: host, sequence: { sequence.next() })
         let watcher = GuestWatcher(

@@ -30,6 +30,7 @@ public final class APIService: Sendable {
         configuration: Configuration, database: ControlDatabase, hostName: HostName,
         now: @escaping @Sendable () -> Timestamp
     ) async throws {
+        try RPCOptions.checkConfidentiality(of: configuration[APIOptions.conductorURLs], configuration, log)
         let authority = ControlPlaneAuthority(settings: database.settings, now: now)
         let listen = try ListenAddress(configuration[APIOptions.listen])
         let isPlaintextAllowed = configuration[RPCOptions.allowPlaintext]

@@ -33,6 +33,7 @@ public final class ConductorService: Sendable {
         now: @escaping @Sendable () -> Timestamp
     ) async throws {
         (self.configuration, self.database, self.hostName, self.now) = (configuration, database, hostName, now)
+        try RPCOptions.checkConfidentiality(of: configuration[ConductorOptions.schedulerURLs], configuration, log)
         let authority = ControlPlaneAuthority(settings: database.settings, now: now)
         let listen = try ListenAddress(configuration[ConductorOptions.listen])
         let isPlaintextAllowed = configuration[RPCOptions.allowPlaintext]
@@ -82,7 +83,7 @@ public final class ConductorService: Sendable {
         rpc.mount(on: &router)
         JoinService(
             credentials: database.credentials, authority: authority, agents: agents,
-            isPlaintextAllowed: isPlaintextAllowed, now: now
+            isPlaintextAllowed: isPlaintextAllowed, forgetVerified: { rpc.forgetVerified() }, now: now
         ).mount(on: &router)
         server = HTTPServer(
             ServerConfiguration(name: "conductor", address: listen.address, port: listen.port, tls: tls),

@@ -14,7 +14,9 @@ struct ControlService: Sendable {
             engine.wake()
             return RPCConfirmation()
         }
-        server.register(ForgetHost.self, allowed: [.api]) { params, _ in
+        server.register(ForgetHost.self, allowed: [.api]) { [weak server] params, _ in
+            // Without this a revoked credential would be believed for as long as verifications are remembered.
+            server?.forgetVerified()
             await agents.forget(params.host)
             return RPCConfirmation()
         }

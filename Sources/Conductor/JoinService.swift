@@ -13,15 +13,17 @@ struct JoinService: Sendable {
     let agents: AgentDirectory
     /// Whether hosts beyond loopback may be spoken to without TLS.
     let isPlaintextAllowed: Bool
+    /// Ends the belief in credentials that were verified a moment ago.
+    let forgetVerified: @Sendable () -> Void
     let now: Now
     private let log = Logger("conductor")
 
     init(
         credentials: CredentialStore, authority: ControlPlaneAuthority, agents: AgentDirectory,
-        isPlaintextAllowed: Bool, now: @escaping Now
+        isPlaintextAllowed: Bool, forgetVerified: @escaping @Sendable () -> Void, now: @escaping Now
     ) {
         (self.credentials, self.authority, self.agents) = (credentials, authority, agents)
-        (self.isPlaintextAllowed, self.now) = (isPlaintextAllowed, now)
+        (self.isPlaintextAllowed, self.forgetVerified, self.now) = (isPlaintextAllowed, forgetVerified, now)
     }
 
     func mount(on router: inout Router) {
@@ -77,6 +79,7 @@ struct JoinService: Sendable {
         guard try await credentials.admit(host, tokenHash: hash, admission, now: now()) else {
             return answer(403, "The token is unknown, used, expired, or made for another host.")
         }
+        forgetVerified()
         await agents.forget(host)
         log.notice("a host has joined", ["host": host, "url": admission.url])
         var writer = JSONWriter()

@@ -1,6 +1,7 @@
 public import Configuration
 internal import HTTP
 public import Model
+public import Telemetry
 
 /// What every speaker of RPC must know.
 public enum RPCOptions {
@@ -37,4 +38,17 @@ private func plaintextHost(_ url: String) -> String? {
     }
     guard rest.isEmpty || (rest.hasPrefix(":") && UInt16(rest.dropFirst()) != nil) else { return nil }
     return String(host)
+}
+
+extension RPCOptions {
+    /// What a service checks before it serves: throws `Failure(.forbidden)` when one of `urls` would get its credential
+    /// in plaintext, and warns where the configuration allows that.
+    public static func checkConfidentiality(
+        of urls: [String], _ configuration: Configuration, _ log: Logger
+    ) throws(Failure) {
+        let isAllowed = configuration[allowPlaintext]
+        for url in urls { try requireConfidentiality(of: url, isPlaintextAllowed: isAllowed) }
+        guard isAllowed else { return }
+        log.warning("[apus] allow_plaintext is set: credentials may cross the network unencrypted")
+    }
 }

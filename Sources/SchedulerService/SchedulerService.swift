@@ -25,6 +25,7 @@ public final class SchedulerService: Sendable {
         now: @escaping @Sendable () -> Timestamp
     ) async throws {
         self.hostName = hostName
+        try RPCOptions.checkConfidentiality(of: configuration[SchedulerOptions.conductorURLs], configuration, log)
         let authority = ControlPlaneAuthority(settings: database.settings, now: now)
         let listen = try ListenAddress(configuration[SchedulerOptions.listen])
         let tls = try await ServerIdentity.tls(
