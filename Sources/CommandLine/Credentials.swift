@@ -9,6 +9,8 @@ struct AdminCredentials: Sendable, Hashable {
     var password: String
     var authURL: String
     var region = "RegionOne"
+    /// The certificate authority's file, for an API with TLS.
+    var caFile: String?
 
     /// 24 random bytes as text.
     static func makePassword() -> String { Base64.encodeURL(randomBytes(24)) }
@@ -26,7 +28,7 @@ struct AdminCredentials: Sendable, Hashable {
         export OS_REGION_NAME=\(region)
         export OS_IDENTITY_API_VERSION=3
 
-        """
+        """ + (caFile.map { "export OS_CACERT='\($0)'\n" } ?? "")
     }
 
     var cloudsYAML: String {
@@ -44,7 +46,7 @@ struct AdminCredentials: Sendable, Hashable {
             region_name: \(region)
             identity_api_version: "3"
 
-        """
+        """ + (caFile.map { "    cacert: \"\($0)\"\n" } ?? "")
     }
 
     /// Writes both files into the state folder, readable by their owner only.

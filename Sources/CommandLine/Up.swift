@@ -27,12 +27,7 @@ struct Up: Sendable {
     func run(_ say: @escaping @Sendable (String) -> Void) async throws {
         let lock = try PidFile(statePath: settings.statePath)
         for warning in configuration.warnings { Self.log.warning("configuration", ["warning": warning]) }
-        let database: ControlDatabase
-        do {
-            database = try await ControlDatabase.open(path: settings.databasePath)
-        } catch let error as SQLiteError {
-            throw UpFailure.DatabaseFailure(error: error)
-        }
+        let database = try await openDatabase(settings)
         do {
             try await serve(database, say)
         } catch {
@@ -52,7 +47,9 @@ struct Up: Sendable {
             configuration: configuration, database: database, hostName: hostName, now: WallClock.now)
         let api = try await APIService(
             configuration: configuration, database: database, hostName: hostName, now: WallClock.now)
-        try await bootstrap(api.identity)
+        if try await !Bootstrap(settings: settings).run(api.identity, database) {
+            Self.log.warning("the admin user's password is not in the state folder; openrc is not written")
+        }
         let conductorURL = settings.url(of: "conductor")
         let control = RoleGroup()
         control.start("conductor") { try await conductor.run() }
@@ -86,23 +83,6 @@ struct Up: Sendable {
             throw error
         }
         for group in groups { await group.stop() }
-    }
-
-    /// The administrator and what belongs to it, made at the first start. Its login is written before the user is made,
-    /// so that no end of this process leaves a user whose password nobody knows.
-    private func bootstrap(_ identity: IdentityService) async throws {
-        let admin = try await identity.storage.findUser(
-            name: AdminCredentials.username, domainID: IdentityService.defaultDomainID)
-        let saved = try AdminCredentials.savedPassword(in: settings.statePath)
-        guard let password = saved ?? (admin == nil ? AdminCredentials.makePassword() : nil) else {
-            Self.log.warning("the admin user's password is not in the state folder; openrc is not written")
-            return
-        }
-        try AdminCredentials(
-            password: password, authURL: settings.url(of: "api") + "/identity/v3",
-            region: configuration[IdentityOptions.region]
-        ).write(to: settings.statePath)
-        _ = try await identity.bootstrap(adminPassword: password)
     }
 
     /// Lets this machine's agent in, by the same exchange as any other host's.
