@@ -1,0 +1,169 @@
+"""The control processes and agents as programs of their own, each in a host of the lab."""
+
+import os
+import re
+import subprocess
+import time
+
+from apus_client import Client, read_clouds_yaml
+from apus_host import INSIDE, clean_environment, end, in_host, wait_for
+
+START_SECONDS = 60
+
+
+class Daemon:
+    """One program in one host of the lab, with its own log."""
+
+    def __init__(self, binaries, program, host="host1", name=None, options=()):
+        self.path = os.path.join(binaries, program)
+        self.host, self.options = host, list(options)
+        self.log = os.path.join(os.environ[INSIDE], f"{name or program}.log")
+        self.process = None
+
+    def command(self, *arguments):
+        return in_host(self.host, self.path, *arguments, *self.options)
+
+    def start(self, *arguments, ready=None):
+        """Starts it; with `ready`, waits until its log has a line with that text. Returns the seconds that took."""
+        size = os.path.getsize(self.log) if os.path.exists(self.log) else 0
+        began = time.monotonic()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment(),
+                start_new_session=True)
+        if ready:
+            def said():
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"{self.path} ended with {self.process.returncode}:\n{self.tail()}")
+                with open(self.log, "rb") as file:
+                    file.seek(size)
+                    return ready.encode() in file.read()
+
+            wait_for(said, START_SECONDS, f"'{ready}' in {self.log}", pause=0.01)
+        return time.monotonic() - began
+
+    def run(self, *arguments, seconds=60):
+        """Runs it to its end: the exit code and everything it printed."""
+        done = subprocess.run(
+            self.command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, env=clean_environment(), timeout=seconds)
+        return done.returncode, done.stdout
+
+    def stop(self, seconds=30):
+        if self.process is None:
+            return 0
+        process, self.process = self.process, None
+        return end(process, seconds)
+
+    def kill(self):
+        process, self.process = self.process, None
+        process.kill()
+        process.wait()
+
+    def tail(self, lines=30):
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return "".join(file.readlines()[-lines:])
+
+
+class ControlPlane:
+    """Conductor, scheduler and API as three programs, with one database, on the first host."""
+
+    def __init__(self, binaries, address="127.0.0.1", options=(), name="control"):
+        self.binaries, self.address = binaries, address
+        self.state = os.path.join(os.environ[INSIDE], name)
+        os.makedirs(self.state, mode=0o700, exist_ok=True)
+        scheme = "http" if address == "127.0.0.1" else "https"
+        self.conductor_url = f"{scheme}://{address}:8781"
+        self.api_url = f"{scheme}://{address}:8774"
+        settings = [
+            f"DEFAULT.state_path={self.state}", "DEFAULT.host=control", f"api.listen={address}:8774",
+            f"conductor.listen={address}:8781", f"api.conductor_urls={self.conductor_url}",
+            f"scheduler.conductor_urls={self.conductor_url}", f"image.data_url={self.api_url}", *options,
+        ]
+        self.daemons = [
+            Daemon(binaries, name, options=self._known(name, settings))
+            for name in ("apus-conductor", "apus-scheduler", "apus-api")
+        ]
+        self.tool = Daemon(binaries, "apus", options=self._known("apus", settings))
+        self.environment = clean_environment()
+        self.environment.update(
+            OS_CLIENT_CONFIG_FILE=os.path.join(self.state, "clouds.yaml"), OS_CLOUD="apus")
+
+    def _known(self, program, settings):
+        """The settings that a program has; it would warn of the others, and --set refuses them."""
+        if program == "apus":
+            return [word for setting in settings for word in ("--set", setting)]
+        said = subprocess.run([os.path.join(self.binaries, program), "--print-config"], check=True,
+                              capture_output=True, text=True, env=clean_environment()).stdout
+        section, options = "", set()
+        for line in said.splitlines():
+            if found := re.match(r"\[(.+)\]", line):
+                section = found[1]
+            elif found := re.match(r"#?\s*(\w+)\s*=", line):
+                options.add(f"{section}.{found[1]}")
+        return [word for s in settings if s.split("=")[0] in options for word in ("--set", s)]
+
+    def start(self):
+        code, said = self.tool.run("bootstrap")
+        if code != 0:
+            raise RuntimeError(f"apus bootstrap ended with {code}: {said}")
+        for daemon, ready in zip(self.daemons, ("conductor listens", "scheduler listens", "api listens")):
+            daemon.start(ready=ready)
+
+    def authority(self):
+        path = os.path.join(self.state, "ca.pem")
+        if not os.path.exists(path):
+            return None
+        with open(path, encoding="ascii") as file:
+            return file.read()
+
+    def client(self):
+        return Client(read_clouds_yaml(os.path.join(self.state, "clouds.yaml")), self.authority())
+
+    def cli(self, *arguments):
+        """Standard output of `apus …`, which must succeed."""
+        done = subprocess.run(
+            [os.path.join(self.binaries, "apus"), *arguments], env=self.environment, capture_output=True, text=True,
+            timeout=120)
+        if done.returncode != 0:
+            raise RuntimeError(f"apus {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def stop(self):
+        """Ends them, the API first; their exit codes."""
+        return [daemon.stop() for daemon in reversed(self.daemons)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Agent(Daemon):
+    """An `apus-compute` in a host of the lab."""
+
+    def __init__(self, control, name, host="host1", address="127.0.0.1", port=8783, options=()):
+        self.control, self.name = control, name
+        self.state = os.path.join(os.environ[INSIDE], name)
+        os.makedirs(self.state, mode=0o711, exist_ok=True)
+        settings = [
+            f"DEFAULT.state_path={self.state}", f"DEFAULT.host={name}", f"compute.listen={address}:{port}", *options]
+        super().__init__(
+            control.binaries, "apus-compute", host, name, [word for s in settings for word in ("--set", s)])
+
+    def token_file(self, token):
+        path = os.path.join(self.state, "token")
+        with open(path, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+            file.write(token)
+        return path
+
+    def join(self, token, url=None):
+        """The exit code and what was printed."""
+        return self.run("--join", url or self.control.conductor_url, "--token-file", self.token_file(token))
+
+    def enroll(self):
+        """Enrolls the host and lets it join."""
+        code, said = self.join(self.control.cli("host", "enroll", self.name).strip())
+        if code != 0:
+            raise RuntimeError(f"{self.name} could not join: {said}")
