@@ -1,6 +1,7 @@
 #ifndef APUS_CMICROHTTPD_H
 #define APUS_CMICROHTTPD_H
 
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,6 +54,8 @@ static inline struct MHD_Daemon *apus_mhd_start(const struct apus_mhd_settings *
     return MHD_start_daemon(
         flags, 0, NULL, NULL, s->handler, s->context, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
 }
+
+static inline int apus_mhd_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
 
 static const enum MHD_Result apus_MHD_YES = MHD_YES;
 static const enum MHD_Result apus_MHD_NO = MHD_NO;

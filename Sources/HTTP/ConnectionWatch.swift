@@ -22,16 +22,12 @@ final class ConnectionWatch: @unchecked Sendable {
         wake = apus_eventfd()
         let shortest = min(configuration.idleTimeout, configuration.requestTimeout)
         tickMilliseconds = Int32(clamping: max(10, min(1_000, shortest.microseconds / 8_000)))
-        guard epoll >= 0, wake >= 0, apus_epoll_add(epoll, wake, apus_EPOLLIN, Self.wakeID) == 0 else {
-            if epoll >= 0 { close(epoll) }
-            if wake >= 0 { close(wake) }
-            return nil
-        }
+        guard epoll >= 0, wake >= 0, apus_epoll_add(epoll, wake, apus_EPOLLIN, Self.wakeID) == 0 else { return nil }
     }
 
     deinit {
-        close(epoll)
-        close(wake)
+        if epoll >= 0 { close(epoll) }
+        if wake >= 0 { close(wake) }
     }
 
     /// Starts the thread; false when there is none to be had.
@@ -77,7 +73,7 @@ final class ConnectionWatch: @unchecked Sendable {
         var lastCheck = ContinuousClock.now
         let tick = Duration.milliseconds(Int(tickMilliseconds))
         while !isEnding.load(ordering: .sequentiallyConsistent) {
-            let timeout = core.openConnections.isEmpty ? -1 : tickMilliseconds
+            let timeout = core.hasConnections ? tickMilliseconds : -1
             let count = epoll_wait(epoll, &events, Int32(events.count), timeout)
             for event in events.prefix(Int(max(0, count))) {
                 if event.data.u64 == Self.wakeID {

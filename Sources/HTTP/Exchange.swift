@@ -121,7 +121,7 @@ final class Exchange: @unchecked Sendable {
             state.upload = upload
             start(&state, body: .stream(upload))
         } else {
-            state.body.reserveCapacity(opening.bodyLength ?? 0)
+            state.body.reserveCapacity(min(opening.bodyLength ?? 0, 65_536))
             state.isAtHeaders = false
             state.phase = .collecting
             return true

@@ -44,19 +44,16 @@ public final class HTTPServer: Sendable {
 
     private func open() throws(HTTPServerError) -> Daemon {
         let (listener, port) = try openListener(configuration.address, configuration.port)
+        defer { close(listener) }
         let refusal = HTTPServerError.refused(address: configuration.address, isTLS: configuration.tls != nil)
-        guard let watch = ConnectionWatch(configuration) else {
-            close(listener)
-            throw refusal
-        }
+        guard let watch = ConnectionWatch(configuration) else { throw refusal }
         let core = ServerCore(configuration, router, watch)
-        guard watch.start(core) else {
-            close(listener)
-            throw refusal
-        }
-        guard let pointer = Self.launch(listener, core) else {
+        guard watch.start(core) else { throw refusal }
+        // The library gets its own descriptor: when it refuses, it has closed what it was given, or it has not.
+        let given = apus_mhd_duplicate(listener)
+        guard given >= 0, let pointer = Self.launch(given, core) else {
             watch.stop()
-            close(listener)
+            if given >= 0, isSameFile(given, listener) { close(given) }
             throw refusal
         }
         self.core.withLock { $0 = core }
@@ -138,6 +135,12 @@ public final class HTTPServer: Sendable {
         // The reference that the callbacks' context held.
         Unmanaged.passUnretained(core).release()
     }
+}
+
+private func isSameFile(_ left: Int32, _ right: Int32) -> Bool {
+    var (first, second) = (stat(), stat())
+    return fstat(left, &first) == 0 && fstat(right, &second) == 0 && first.st_dev == second.st_dev
+        && first.st_ino == second.st_ino
 }
 
 private func withOptionalCString<T>(_ text: String?, _ body: (UnsafePointer<CChar>?) -> T) -> T {

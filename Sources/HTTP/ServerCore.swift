@@ -61,6 +61,8 @@ final class ServerCore: Sendable {
 
     func connection(_ id: UInt64) -> ServerConnection? { connections.withLock { $0[id] } }
 
+    var hasConnections: Bool { connections.withLock { !$0.isEmpty } }
+
     var openConnections: [ServerConnection] { connections.withLock { Array($0.values) } }
 
     /// Looks through all connections for what takes too long.

@@ -3,7 +3,7 @@ import HTTP
 import Synchronization
 import Testing
 
-@Suite("HTTP client, bodies piece by piece")
+@Suite("HTTP client, bodies piece by piece", .timeLimit(.minutes(1)))
 struct ClientStreamTests {
     private static let size = 3_000_000
     private static let body = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }

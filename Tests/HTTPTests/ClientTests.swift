@@ -29,7 +29,7 @@ extension HTTPClient {
     }
 }
 
-@Suite("HTTP client")
+@Suite("HTTP client", .timeLimit(.minutes(1)))
 struct ClientTests {
     @Test("A request arrives as it was made, and the answer comes back whole")
     func roundTrip() async throws {

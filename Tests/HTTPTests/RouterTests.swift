@@ -15,7 +15,7 @@ private func answer(_ router: Router, _ method: HTTPMethod, _ target: String) as
     return response.status == 200 ? text : "\(response.status) \(response.headers["Allow"] ?? "")"
 }
 
-@Suite("Router")
+@Suite("Router", .timeLimit(.minutes(1)))
 struct RouterTests {
     private let router: Router = {
         var router = Router()

@@ -2,7 +2,7 @@ import Foundation
 import HTTP
 import Testing
 
-@Suite("HTTP server under load and at its end")
+@Suite("HTTP server under load and at its end", .timeLimit(.minutes(1)))
 struct ServerLifeTests {
     @Test("A client that goes away cancels the handler")
     func clientGone() async throws {

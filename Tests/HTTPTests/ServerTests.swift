@@ -20,7 +20,7 @@ func withServer(
     await server.stop(grace: grace)
 }
 
-@Suite("HTTP server")
+@Suite("HTTP server", .timeLimit(.minutes(1)))
 struct ServerTests {
     @Test("A connection serves one request after another, pipelined ones too")
     func keepAlive() async throws {

@@ -4,7 +4,7 @@ import HTTP
 import Model
 import Testing
 
-@Suite("TLS")
+@Suite("TLS", .timeLimit(.minutes(1)))
 struct TLSTests {
     private let authority: CertificateAuthority
     private let server: ServerTLS

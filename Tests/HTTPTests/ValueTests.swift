@@ -1,7 +1,7 @@
 import HTTP
 import Testing
 
-@Suite("HTTP values")
+@Suite("HTTP values", .timeLimit(.minutes(1)))
 struct ValueTests {
     @Test("Field names compare without letter case, and one name may come several times")
     func fields() {

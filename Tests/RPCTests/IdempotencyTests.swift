@@ -9,7 +9,7 @@ private func record(_ text: String) -> String {
 
 private let key: HTTPFields = ["Idempotency-Key": "k1"]
 
-@Suite("Idempotency")
+@Suite("Idempotency", .timeLimit(.minutes(1)))
 struct IdempotencyTests {
     @Test("A repetition gets the recorded answer and is not executed again")
     func repetition() async throws {

@@ -18,7 +18,7 @@ extension RPCClient {
     }
 }
 
-@Suite("RPC client")
+@Suite("RPC client", .timeLimit(.minutes(1)))
 struct RPCClientTests {
     /// Servers of rigs on free ports and a client of all of them, in that order.
     private func withClient(

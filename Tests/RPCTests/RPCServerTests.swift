@@ -8,7 +8,7 @@ private func request(_ method: String, _ params: String = "{}", version: String?
     return #"{"jsonrpc":"2.0","id":\#(id),"method":"\#(method)"\#(version),"params":\#(params)}"#
 }
 
-@Suite("RPC server")
+@Suite("RPC server", .timeLimit(.minutes(1)))
 struct RPCServerTests {
     @Test("A call is answered with its result under its own id", arguments: ["1", "-7", #""text""#, "1.5"])
     func result(id: String) async throws {
