@@ -154,9 +154,13 @@ enum Files {
             throw failure("open", path)
         }
         let file = Descriptor(owning: number)
-        var bytes = [UInt8](repeating: 0, count: limit)
+        // The limit may be far above what is there, and memory that was touched once stays with the process.
+        var bytes = [UInt8](repeating: 0, count: min(limit, 16_384))
         var filled = 0
         while filled < limit {
+            if filled == bytes.count {
+                bytes.append(contentsOf: repeatElement(0, count: min(limit - filled, filled)))
+            }
             let count = bytes[filled...].withUnsafeMutableBytes {
                 pread(file.number, $0.baseAddress, $0.count, off_t(offset) + filled)
             }
@@ -167,7 +171,8 @@ enum Files {
             }
             filled += count
         }
-        return Array(bytes.prefix(filled))
+        bytes.removeSubrange(filled...)
+        return bytes
     }
 
     /// Whether files in the folder can be opened and written past the page cache, as `cache='none'` needs.
