@@ -7,7 +7,7 @@ import ssl
 import subprocess
 
 from apus_daemons import Agent
-from apus_host import in_host, is_uuid, lab_hosts, wait_for
+from apus_host import in_host, is_uuid, wait_for
 
 DOWN_SECONDS = 30
 
@@ -67,8 +67,7 @@ class Cloud:
 
     def wire(self, host, state):
         """Pulls the host's network cable, or plugs it in again."""
-        space = lab_hosts()[host]["netns"]
-        subprocess.run(["ip", "-n", space, "link", "set", "eth0", state], check=True)
+        subprocess.run(in_host(host, "ip", "link", "set", "eth0", state), check=True)
 
     def secret(self, host):
         with open(os.path.join(self.agents[host].state, "identity", "secret"), encoding="ascii") as file:

@@ -21,7 +21,9 @@ class Daemon:
         self.process = None
 
     def command(self, *arguments):
-        return in_host(self.host, self.path, *arguments, *self.options)
+        command = [self.path, *arguments, *self.options]
+        # This program is inside the first host itself.
+        return command if self.host == "host1" else in_host(self.host, *command)
 
     def start(self, *arguments, ready=None):
         """Starts it; with `ready`, waits until its log has a line with that text. Returns the seconds that took."""
