@@ -182,7 +182,12 @@ final class AddressBook: Sendable {
         let fresh = AddressTable(
             target: target, record: AddressTable.entries(inRecord: String(decoding: record, as: UTF8.self)),
             reserved: reserved, users: try await access.users())
-        table.withLock { $0 = fresh }
+        // What an earlier process reserved and died before it recorded is ours again, and on record from here on.
+        if fresh.record == String(decoding: record, as: UTF8.self) {
+            table.withLock { $0 = fresh }
+        } else {
+            try await save(fresh)
+        }
         return fresh
     }
 
