@@ -102,8 +102,10 @@ public final class HTTPServer: Sendable {
     public func stop(grace: Duration) async {
         guard let daemon = end(), let core = core.withLock({ $0 }) else { return }
         core.beginStopping()
+        // The library's thread may still use the socket, so that it can be closed only when that has ended; until then
+        // nobody gets in any more.
         let listener = MHD_quiesce_daemon(daemon.pointer)
-        if listener >= 0 { close(listener) }
+        if listener >= 0 { shutdown(listener, Int32(SHUT_RDWR)) }
         await withTaskGroup { group in
             group.addTask { await core.waitUntilIdle() }
             // Ends early only by cancellation, and then so does the wait.
@@ -112,7 +114,10 @@ public final class HTTPServer: Sendable {
             group.cancelAll()
         }
         let executor = BlockingExecutor(name: "http-stop", threads: 1)
-        await executor.run { Self.halt(daemon, core) }
+        await executor.run {
+            Self.halt(daemon, core)
+            if listener >= 0 { close(listener) }
+        }
         executor.shutdown()
     }
 
