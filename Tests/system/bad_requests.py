@@ -48,7 +48,6 @@ def run(rig):
         rig.refused(f"{what} at a POST", 401, [], "POST", SERVERS, server(), token=token)
     rig.nothing_left("refused requests")
     projects(rig)
-    expired(rig)
 
 
 def projects(rig):
@@ -86,7 +85,7 @@ def projects(rig):
 
 
 def expired(rig):
-    """Waits for the end of the token that was made at the beginning."""
+    """Waits for the end of the token that was made at the beginning; to be called last."""
     rest = TOKEN_SECONDS + 1 - (time.monotonic() - rig.old_since)
     if rest > 0:
         time.sleep(rest)
