@@ -318,13 +318,14 @@ final class Exchange: @unchecked Sendable {
     func finish() {
         let download = state.withLock { state -> DownloadStream? in
             var download: DownloadStream?
+            // Before the cancellation, so that the reader learns why.
+            state.upload?.fail(.disconnected)
             switch state.phase {
             case .sending(let current): download = current
             case .answered: break
             default: state.task?.cancel()
             }
             state.phase = .finished
-            state.upload?.fail(.disconnected)
             state.upload = nil
             state.request = nil
             state.task = nil
