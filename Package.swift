@@ -141,13 +141,12 @@ let package = Package(
             ]),
         tests("LibvirtDriverTests", ["LibvirtDriver", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
-        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "RPC", "HTTP", "Model", "Configuration"]),
+        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model"]),
         tests("ConductorTests", ["Crypto", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),
         tests("CommandLineTests", ["CommandLine", "Configuration", "HTTP", "Model"]),
-        tests("ScenarioTests", ["CommandLine", "Compute", "Conductor", "ComputeAPI", "SchedulerService", "Database", "HTTP", "RPC", "Model", "Configuration", "Telemetry"]),
         tests(
             "SystemTests",
             ["HTTP", "Processes", "Libvirt", "Model", "Crypto", "Configuration", "Compute", "LibvirtDriver"]),
