@@ -151,13 +151,56 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith("OS_")}
 
 
-class Apus:
+class HostView:
+    """What a host holds for instances, seen from inside it: by libvirt, and in the agent's and the API's folders."""
+
+    def __init__(self, instances, images):
+        self.instances, self.images = instances, images
+
+    def domains(self):
+        """{uuid: state} of every domain."""
+        found = {}
+        for identifier in virsh("list", "--all", "--uuid").split():
+            found[identifier] = virsh("domstate", identifier).strip()
+        return found
+
+    def folders(self):
+        """The instances that have a folder."""
+        if not os.path.isdir(self.instances):
+            return set()
+        return {name for name in os.listdir(self.instances) if is_uuid(name)}
+
+    def unfinished_files(self):
+        """Paths of files that are only there while something is written."""
+        return sorted(
+            os.path.join(folder, name)
+            for top in (self.instances, self.images)
+            for folder, _, names in os.walk(top)
+            for name in names if name.endswith((".part", ".new", ".tmp")))
+
+    def reservations(self, network="default"):
+        """{MAC: address} of what is reserved on the network, for instances and as spares."""
+        tree = ElementTree.fromstring(virsh("net-dumpxml", network))
+        return {host.get("mac"): host.get("ip") for host in tree.iter("host") if host.get("mac")}
+
+    def address_owners(self, network="default"):
+        """{MAC: (address, instance or None)} of the reservations that the agent knows; None for a spare."""
+        path = os.path.join(self.instances, "_networks", network)
+        if not os.path.exists(path):
+            return {}
+        with open(path, encoding="ascii") as file:
+            rows = [line.split() for line in file]
+        return {mac: (address, None if owner == "-" else owner) for mac, address, owner in rows}
+
+
+class Apus(HostView):
     """`apus up` in the private host that this program runs in."""
 
     def __init__(self, binaries=None, name="state"):
         binaries = binaries or os.environ.get("APUS_BINARIES") or os.path.join(ROOT, ".build", "debug")
         self.folder = os.environ[INSIDE]
         self.state = os.path.join(self.folder, name)
+        super().__init__(os.path.join(self.state, "instances"), os.path.join(self.state, "images"))
         self.program = os.path.join(binaries, "apus")
         self.log = os.path.join(self.folder, f"{name}.log")
         self.process = None
@@ -249,44 +292,6 @@ class Apus:
         """Builds the test image if there is none yet; its id."""
         path = test_image()
         return json.loads(self.cli("image", "create", name, "--file", path, "--public", "--json"))["id"]
-
-    # What the host holds for instances.
-
-    def domains(self):
-        """{uuid: state} of every domain."""
-        found = {}
-        for identifier in virsh("list", "--all", "--uuid").split():
-            found[identifier] = virsh("domstate", identifier).strip()
-        return found
-
-    def folders(self):
-        """The instances that have a folder."""
-        path = os.path.join(self.state, "instances")
-        if not os.path.isdir(path):
-            return set()
-        return {name for name in os.listdir(path) if is_uuid(name)}
-
-    def unfinished_files(self):
-        """Paths of files that are only there while something is written."""
-        return sorted(
-            os.path.join(folder, name)
-            for top in ("instances", "images")
-            for folder, _, names in os.walk(os.path.join(self.state, top))
-            for name in names if name.endswith((".part", ".new", ".tmp")))
-
-    def reservations(self, network="default"):
-        """{MAC: address} of what is reserved on the network, for instances and as spares."""
-        tree = ElementTree.fromstring(virsh("net-dumpxml", network))
-        return {host.get("mac"): host.get("ip") for host in tree.iter("host") if host.get("mac")}
-
-    def address_owners(self, network="default"):
-        """{MAC: (address, instance or None)} of the reservations that the agent knows; None for a spare."""
-        path = os.path.join(self.state, "instances", "_networks", network)
-        if not os.path.exists(path):
-            return {}
-        with open(path, encoding="ascii") as file:
-            rows = [line.split() for line in file]
-        return {mac: (address, None if owner == "-" else owner) for mac, address, owner in rows}
 
 
 def is_uuid(text):
