@@ -148,6 +148,8 @@ static inline int apus_lock_file(int fd) { return flock(fd, LOCK_EX | LOCK_NB); 
 
 static inline int apus_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
 
+// Constants of sys/socket.h belong to whichever module meets the header first, which differs between builds.
+static inline int apus_shutdown(int fd) { return shutdown(fd, SHUT_RDWR); }
 static inline int apus_set_nonblocking(int fd) {
     int flags = fcntl(fd, F_GETFL);
     return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);

@@ -1,4 +1,5 @@
 internal import CMicroHTTPD
+internal import CSystem
 internal import Glibc
 internal import Model
 internal import Synchronization
@@ -105,7 +106,7 @@ public final class HTTPServer: Sendable {
         // The library's thread may still use the socket, so that it can be closed only when that has ended; until then
         // nobody gets in any more.
         let listener = MHD_quiesce_daemon(daemon.pointer)
-        if listener >= 0 { shutdown(listener, Int32(SHUT_RDWR)) }
+        if listener >= 0 { apus_shutdown(listener) }
         await withTaskGroup { group in
             group.addTask { await core.waitUntilIdle() }
             // Ends early only by cancellation, and then so does the wait.

@@ -1,3 +1,4 @@
+internal import CSystem
 internal import Glibc
 internal import Synchronization
 
@@ -46,7 +47,7 @@ final class ServerConnection: Sendable {
         guard exchange.map({ $0.isOverdue(now) }) ?? (now > since + idleLimit) else { return }
         state.withLock { state in
             // Under the lock, so that the number cannot be another connection's by now.
-            if state.isOpen { shutdown(socket, Int32(SHUT_RDWR)) }
+            if state.isOpen { apus_shutdown(socket) }
         }
     }
 }
