@@ -28,6 +28,8 @@ class Chaos:
         self.random = random.Random(seed)
         self.images = 0
         self.wanted = {}
+        # What another installation on this host keeps is not ours.
+        self.foreign = set(apus.reservations())
         apus.start()
         self.client = apus.client()
         self.flavor = self.client.flavor("m1.micro")
@@ -172,7 +174,8 @@ class Chaos:
         }
         if len(addresses) != len(active):
             return f"addresses {addresses} of {len(active)} servers"
-        known, reserved = self.apus.address_owners(), self.apus.reservations()
+        known = self.apus.address_owners()
+        reserved = {mac: ip for mac, ip in self.apus.reservations().items() if mac not in self.foreign}
         # One that was made a moment before a kill may be on no record; the agent takes it for a spare.
         if not {mac: address for mac, (address, _) in known.items()}.items() <= reserved.items():
             return f"reservations {reserved}, on record {known}"
