@@ -169,19 +169,28 @@ struct AgentHandle: Sendable {
     }
 }
 
+/// Holds the folders of all tests of this process. What a test's agents still hold when the process ends goes with it.
+private let root: String = {
+    let path = NSTemporaryDirectory() + "apus-compute-" + UUID().uuidString
+    atexit(removeRoot)
+    return path
+}()
+
+private func removeRoot() { try? FileManager.default.removeItem(atPath: root) }
+
 /// A folder of its own for one test, removed with it.
 final class Folder: Sendable {
     let path: String
 
     init() throws {
-        path = NSTemporaryDirectory() + "apus-compute-" + UUID().uuidString
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+        path = root + "/" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     }
 
     /// A folder with the journal of another as it is on the disk at this moment: what a crash would leave.
     init(crashed other: Folder) throws {
-        path = NSTemporaryDirectory() + "apus-compute-" + UUID().uuidString
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+        path = root + "/" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         for file in ["agent.db", "agent.db-wal"] where FileManager.default.fileExists(atPath: other.path + "/" + file) {
             try FileManager.default.copyItem(atPath: other.path + "/" + file, toPath: path + "/" + file)
         }
