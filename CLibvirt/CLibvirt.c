@@ -33,6 +33,28 @@ int apusRegisterReboot(
         connection, NULL, VIR_DOMAIN_EVENT_ID_REBOOT, callback, opaque, release);
 }
 
+int apusRegisterDeviceRemoved(
+    virConnectPtr connection, virConnectDomainEventDeviceRemovedCallback callback, void *opaque,
+    virFreeCallback release) {
+    return virConnectDomainEventRegisterAny(
+        connection, NULL, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(callback), opaque, release);
+}
+
+int apusRegisterDeviceRemovalFailed(
+    virConnectPtr connection, virConnectDomainEventDeviceRemovalFailedCallback callback, void *opaque,
+    virFreeCallback release) {
+    return virConnectDomainEventRegisterAny(
+        connection, NULL, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, VIR_DOMAIN_EVENT_CALLBACK(callback), opaque,
+        release);
+}
+
+int apusRegisterJobCompleted(
+    virConnectPtr connection, virConnectDomainEventJobCompletedCallback callback, void *opaque,
+    virFreeCallback release) {
+    return virConnectDomainEventRegisterAny(
+        connection, NULL, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(callback), opaque, release);
+}
+
 const virTypedParameter *apusParameter(const virTypedParameter *parameters, int index) {
     return parameters + index;
 }

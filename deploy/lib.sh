@@ -22,12 +22,16 @@ build_packages=(
     ca-certificates git pkg-config libc6-dev libcrypt-dev libgnutls28-dev libmicrohttpd-dev libsqlite3-dev
     libvirt-dev libxml2-dev libcurl3-gnutls
 )
+# What the agent calls itself; the unit tier makes disks and config drives with them.
+driver_packages=(dosfstools e2fsprogs genisoimage qemu-system-x86 qemu-utils util-linux)
 host_packages=(
-    busybox-static cpio dnsmasq-base e2fsprogs genisoimage iproute2 libvirt-clients libvirt-daemon-system mtools
-    qemu-system-x86 qemu-utils syslinux util-linux
+    "${driver_packages[@]}" busybox-static cpio dnsmasq-base iproute2 libvirt-clients libvirt-daemon-system mtools syslinux
 )
 
-image_packages=(busybox-static cpio dpkg gzip mtools qemu-utils syslinux)
+# Firmware and TPM for the guests of the hypervisor tier that have them; a host without such guests needs neither.
+guest_packages=(ovmf swtpm swtpm-tools)
+
+image_packages=(binutils busybox-static cpio dpkg e2fsprogs gzip mtools qemu-utils syslinux)
 
 # Both of libcurl's development packages have the same headers and exclude each other: either will do.
 curl_package() {

@@ -19,12 +19,21 @@ void apusNameThread(const char *name);
 /// Length of a UUID in text with its terminating zero.
 enum { APUS_UUID_STRING_LENGTH = VIR_UUID_STRING_BUFLEN };
 
-/// Both return the callback's id, or -1 with libvirt's error set. `release` is called once with `opaque` when the
+/// All return the callback's id, or -1 with libvirt's error set. `release` is called once with `opaque` when the
 /// subscription has ended and no callback runs any more; not when -1 is returned.
 int apusRegisterLifecycle(
     virConnectPtr connection, virConnectDomainEventCallback callback, void *opaque, virFreeCallback release);
 int apusRegisterReboot(
     virConnectPtr connection, virConnectDomainEventGenericCallback callback, void *opaque, virFreeCallback release);
+int apusRegisterDeviceRemoved(
+    virConnectPtr connection, virConnectDomainEventDeviceRemovedCallback callback, void *opaque,
+    virFreeCallback release);
+int apusRegisterDeviceRemovalFailed(
+    virConnectPtr connection, virConnectDomainEventDeviceRemovalFailedCallback callback, void *opaque,
+    virFreeCallback release);
+int apusRegisterJobCompleted(
+    virConnectPtr connection, virConnectDomainEventJobCompletedCallback callback, void *opaque,
+    virFreeCallback release);
 
 /// The parameter at `index`; the pointer is valid as long as the array.
 const virTypedParameter *apusParameter(const virTypedParameter *parameters, int index);

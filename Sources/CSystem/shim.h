@@ -160,6 +160,24 @@ static inline int apus_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_
 // Reserves blocks for a file without changing what is in it; extends its size.
 static inline int apus_allocate(int fd, int64_t length) { return (int)syscall(SYS_fallocate, fd, 0, (int64_t)0, length); }
 
+// The same, leaving the size as it is.
+static inline int apus_allocate_keeping_size(int fd, int64_t length) {
+    return (int)syscall(SYS_fallocate, fd, 1, (int64_t)0, length);
+}
+
+// Makes the whole target share the source's blocks, where the file system can: 0, or -1 with errno.
+static inline int apus_clone_file(int target, int source) { return ioctl(target, 0x40049409ul, source); }
+
+// Copies inside the kernel; bytes copied, 0 at the source's end, or -1 with errno.
+static inline int64_t apus_copy_range(int source, int target, int64_t offset, int64_t length) {
+    int64_t from = offset, to = offset;
+    return syscall(SYS_copy_file_range, source, &from, target, &to, (size_t)length, 0u);
+}
+
+// Where the next data, or the next hole, at or after `offset` begins; -1 with errno ENXIO beyond the last data.
+static inline int64_t apus_seek_data(int fd, int64_t offset) { return lseek(fd, offset, 3); }
+static inline int64_t apus_seek_hole(int fd, int64_t offset) { return lseek(fd, offset, 4); }
+
 // The terminal's width in columns, 0 when the descriptor is no terminal.
 static inline int apus_terminal_columns(int fd) {
     struct winsize size;

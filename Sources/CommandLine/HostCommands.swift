@@ -49,6 +49,7 @@ extension ArgumentSpec {
             .get, .compute, "/os-services", query: [("binary", "nova-compute")])["services"]?.list ?? []
     let hypervisors =
         try await context.client.request(.get, .compute, "/os-hypervisors/detail")["hypervisors"]?.list ?? []
+    let enrolled = try await context.client.apus(.get, "/hosts")["hosts"]?.list ?? []
     var table = Table(
         ["HOST", "STATE", "GUESTS", "VCPUS", "MEMORY MIB", "DISK GIB", "HYPERVISOR"], numeric: [2, 3, 4, 5])
     var rows: [JSON] = []
@@ -62,15 +63,36 @@ extension ArgumentSpec {
             hypervisor.used("local_gb_used", of: "local_gb"),
             "\(hypervisor["hypervisor_type"]?.text ?? "") \(version(hypervisor["hypervisor_version"]?.int))",
         ])
-        rows.append(["hypervisor": hypervisor, "service": service ?? .null])
+        let strays = enrolled.first { $0["name"]?.text == name }?["strays"] ?? .null
+        rows.append(["hypervisor": hypervisor, "service": service ?? .null, "strays": strays])
     }
     for service in services where !known.contains(service["host"]?.text ?? "") {
         table.add([
             service["host"]?.text ?? "", state(service: service, hypervisor: nil), "", "", "", "", "no report yet",
         ])
-        rows.append(["hypervisor": .null, "service": service])
+        rows.append(["hypervisor": .null, "service": service, "strays": .null])
     }
     context.show(.array(rows), rows.isEmpty ? "No host has reported yet." : table.text)
+    for row in rows {
+        for line in strayLines(row["strays"] ?? .null) {
+            context.remark("\(row["hypervisor"]?["service"]?["host"]?.text ?? ""): \(line)")
+        }
+    }
+}
+
+/// What a person should look at on a host, a sentence each.
+func strayLines(_ strays: JSON) -> [String] {
+    let kinds = [
+        ("orphans", "domains of ours without a record, left alone"),
+        ("unplaced", "guests that the database does not place there, left alone"),
+        ("unknown", "instances placed there of which the host knows nothing"),
+    ]
+    return kinds.compactMap { key, meaning in
+        guard let finding = strays[key], let count = finding["count"]?.int, count > 0 else { return nil }
+        let names = finding["instances"]?.list?.compactMap(\.text) ?? []
+        let more = count > names.count ? " …" : ""
+        return "\(count) \(meaning): \(names.joined(separator: " "))\(more)"
+    }
 }
 
 private func state(service: JSON?, hypervisor: JSON?) -> String {

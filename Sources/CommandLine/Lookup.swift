@@ -30,6 +30,21 @@ func allServers(_ client: CloudClient, query: [(String, String)]) async throws -
     }
 }
 
+/// Every page of the tasks.
+func allTasks(_ client: CloudClient, query: [(String, String)]) async throws -> [JSON] {
+    var tasks: [JSON] = []
+    var marker: String?
+    while true {
+        let page = try await client.apus(.get, "/tasks", query: query + (marker.map { [("marker", $0)] } ?? []))
+        let rows = page["tasks"]?.list ?? []
+        tasks += rows
+        guard page["tasks_links"]?.list?.isEmpty == false, let last = rows.last?["id"]?.text, last != marker else {
+            return tasks
+        }
+        marker = last
+    }
+}
+
 /// An image by id or by name.
 func findImage(_ wanted: String, _ client: CloudClient) async throws -> JSON {
     let images = try await allImages(client)

@@ -5,7 +5,7 @@ internal import Model
 extension Command {
     /// `apus server …`
     static let server = Command.group(
-        "server", "Servers: list, show, create, delete, start, stop, reboot, console.",
+        "server", "Servers: list, show, create, delete, start, stop, pause, rescue, rebuild, shelve, console …",
         [
             .client(
                 "list", "List servers.",
@@ -32,22 +32,74 @@ extension Command {
             .client(
                 "console", "Print the end of a server's serial console.", arguments: [.server],
                 options: [OptionSpec(name: "lines", value: "N", help: "Only the last N lines.")], printConsole),
-            power("start", "Start a stopped server.", body: ["os-start": .null], done: "ACTIVE"),
-            power("stop", "Shut a server down.", body: ["os-stop": .null], done: "SHUTOFF"),
+            .client("ping", "Ask a server's guest agent whether it answers.", arguments: [.server], pingGuestAgent),
             .client(
                 "reboot", "Reboot a server.", arguments: [.server],
                 options: waiting + [OptionSpec(name: "hard", help: "Reset it instead of asking the guest.")]
             ) { invocation, context in
                 let type: JSON = invocation.has("hard") ? "HARD" : "SOFT"
-                try await act(["reboot": ["type": type]], until: "ACTIVE", invocation, context)
+                try await act(["reboot": ["type": type]], until: ["ACTIVE"], invocation, context)
             },
-        ])
+            .client(
+                "snapshot", "Copy a server's disk into a new image.",
+                arguments: [.server, ArgumentSpec(name: "NAME", help: "The new image's name.")]
+            ) { invocation, context in
+                let name = invocation.arguments[1]
+                let id = try await findServer(invocation.arguments[0], context.client)["id"]?.text ?? ""
+                let answer = try await context.client.request(
+                    .post, .compute, "/servers/\(percentEncoded(id))/action",
+                    body: ["createImage": ["name": .string(name)]])
+                context.show(answer, "The image \(name) is being made: apus image list")
+            },
+            .client(
+                "rescue", "Boot a server from another disk, with its own one beside it.", arguments: [.server],
+                options: waiting + [
+                    OptionSpec(name: "image", value: "IMAGE", help: "What to boot; the server's own image when absent.")
+                ]
+            ) { invocation, context in
+                var call: [String: JSON] = [:]
+                if let image = invocation.value("image") {
+                    call["rescue_image_ref"] = try await imageID(image, context)
+                }
+                try await act(["rescue": .object(call)], until: ["RESCUE"], invocation, context)
+            },
+            .client(
+                "rebuild", "Make a server's disks afresh.", arguments: [.server],
+                options: waiting + [
+                    OptionSpec(
+                        name: "image", value: "IMAGE", help: "What to make them from; the same as now when absent.")
+                ]
+            ) { invocation, context in
+                let server = try await findServer(invocation.arguments[0], context.client)
+                let image =
+                    if let wanted = invocation.value("image") { try await imageID(wanted, context) } else {
+                        server["image"]?["id"] ?? .null
+                    }
+                let done = status(of: server) == "SHUTOFF" ? "SHUTOFF" : "ACTIVE"
+                try await act(["rebuild": ["imageRef": image]], until: [done], invocation, context)
+            },
+        ]
+            + plain.map { action in
+                .client(action.name, action.summary, arguments: [.server], options: waiting) { invocation, context in
+                    try await act(.object([action.call: .null]), until: action.done, invocation, context)
+                }
+            })
 
-    private static func power(_ name: String, _ summary: String, body: JSON, done: String) -> Command {
-        .client(name, summary, arguments: [.server], options: waiting) { invocation, context in
-            try await act(body, until: done, invocation, context)
-        }
-    }
+    /// The actions without an argument: their name here and in the API, and the statuses of which one says that it is done.
+    private static let plain: [(name: String, summary: String, call: String, done: Set<String>)] = [
+        ("start", "Start a stopped server.", "os-start", ["ACTIVE"]),
+        ("stop", "Shut a server down.", "os-stop", ["SHUTOFF"]),
+        ("pause", "Halt a server's processors.", "pause", ["PAUSED"]),
+        ("unpause", "Let a paused server go on.", "unpause", ["ACTIVE"]),
+        ("suspend", "Save a server's memory to disk and turn it off.", "suspend", ["SUSPENDED"]),
+        ("resume", "Let a suspended server go on.", "resume", ["ACTIVE"]),
+        ("unrescue", "Boot a rescued server from its own disk again.", "unrescue", ["ACTIVE", "SHUTOFF"]),
+        ("shelve", "Turn a server into an image and free its host.", "shelve", ["SHELVED", "SHELVED_OFFLOADED"]),
+        ("unshelve", "Bring a shelved server back.", "unshelve", ["ACTIVE"]),
+        ("restore", "Take the delete of a server back.", "restore", ["ACTIVE"]),
+        ("lock", "Keep a server from being changed.", "lock", []),
+        ("unlock", "Let a locked server be changed again.", "unlock", []),
+    ]
 
     private static let waiting = [
         OptionSpec(name: "wait", help: "Return when it is done."),
@@ -112,7 +164,7 @@ extension ArgumentSpec {
         throw CommandError.failure("The answer to the creation holds no server.")
     }
     var made = try await showServer(id, context.client)
-    if invocation.has("wait") { made = try await wait(id, until: "ACTIVE", invocation, context) }
+    if invocation.has("wait") { made = try await wait(id, until: ["ACTIVE"], invocation, context) }
     // Only this answer carries the password; nobody can ask for it again.
     if case .object(var members) = made, let password = answer["server"]?["adminPass"] {
         members["adminPass"] = password
@@ -159,27 +211,57 @@ private func deleteServers(_ invocation: Invocation, _ context: ClientContext) a
     }
 }
 
-private func act(_ body: JSON, until status: String, _ invocation: Invocation, _ context: ClientContext) async throws {
+@Sendable private func pingGuestAgent(_ invocation: Invocation, _ context: ClientContext) async throws {
+    let server = try await findServer(invocation.arguments[0], context.client)
+    let id = server["id"]?.text ?? ""
+    let answer = try await context.client.apus(.get, "/servers/\(percentEncoded(id))/guest-agent")
+    let fact = try guestAgentFact(answer["guest_agent"] ?? .null, of: server["name"]?.text ?? id)
+    context.show(answer, fact)
+}
+
+/// What a person reads of a guest agent that answers. Throws when it does not, so that scripts can wait for one.
+func guestAgentFact(_ agent: JSON, of name: String) throws(CommandError) -> String {
+    guard agent["answers"] == true else {
+        throw .failure(
+            "The guest agent of \(name) does not answer. Does one run in the guest, and does the image say "
+                + "hw_qemu_guest_agent=yes?")
+    }
+    guard case .number(let time)? = agent["milliseconds"] else { return "The guest agent of \(name) answers." }
+    return "The guest agent of \(name) answers in \((time * 10).rounded() / 10) ms."
+}
+
+private func imageID(_ wanted: String, _ context: ClientContext) async throws -> JSON {
+    .string(try await findImage(wanted, context.client)["id"]?.text ?? wanted)
+}
+
+private func act(_ body: JSON, until done: Set<String>, _ invocation: Invocation, _ context: ClientContext) async throws
+{
     let id = try await findServer(invocation.arguments[0], context.client)["id"]?.text ?? ""
-    _ = try await context.client.request(.post, .compute, "/servers/\(percentEncoded(id))/action", body: body)
+    let answer = try await context.client.request(
+        .post, .compute, "/servers/\(percentEncoded(id))/action", body: body)
+    if let password = (answer["adminPass"] ?? answer["server"]?["adminPass"])?.text {
+        // Only this answer carries it; nobody can ask for it again.
+        context.remark("The administrator's password is \(password)")
+    }
     let server =
         invocation.has("wait")
-        ? try await wait(id, until: status, invocation, context) : try await showServer(id, context.client)
+        ? try await wait(id, until: done, invocation, context) : try await showServer(id, context.client)
     context.show(server, "\(server["name"]?.text ?? id) is \(describedStatus(of: server)).")
 }
 
-/// Waits until nothing is under way and the status is `wanted`; ERROR is told with its reason.
+/// Waits until nothing is under way and the status is one of `wanted`, or any where that is empty; ERROR is told with its
+/// reason.
 private func wait(
-    _ id: String, until wanted: String, _ invocation: Invocation, _ context: ClientContext
+    _ id: String, until wanted: Set<String>, _ invocation: Invocation, _ context: ClientContext
 ) async throws -> JSON {
-    try await poll(for: try timeout(invocation), what: "Waiting for \(wanted)") {
+    try await poll(for: try timeout(invocation), what: "Waiting for \(wanted.sorted().joined(separator: " or "))") {
         let server = try await showServer(id, context.client)
         let isIdle = server["OS-EXT-STS:task_state"]?.text == nil
         if status(of: server) == "ERROR", isIdle {
             let reason = server["fault"]?["message"]?.text ?? "no reason was recorded"
             throw CommandError.failure("Server \(server["name"]?.text ?? id) (\(id)) is in ERROR: \(reason)")
         }
-        guard isIdle, status(of: server) == wanted else { return nil }
+        guard isIdle, wanted.isEmpty || wanted.contains(status(of: server)) else { return nil }
         return server
     }
 }

@@ -18,11 +18,14 @@ extension AgentCore {
         // Before the engine runs: what it has leased since would be taken from it.
         try await engine.recover()
         try await dispatcher.repairLanes()
+        try await resumeAfterBoot()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await outbox.run() }
             group.addTask { await watcher.run() }
             group.addTask { try await engine.run() }
             group.addTask {
+                // Guests that changed while no agent ran, before anybody hears that this one is up.
+                await watcher.compareAllOrLater()
                 let isCompared = await compare()
                 try await settle()
                 try Task.checkCancellation()
@@ -62,6 +65,31 @@ extension AgentCore {
         let left = await recovery.settled(within: configuration[ComputeOptions.recoveryTimeout])
         if left > 0 { Self.log.warning("operations of the last life still run", ["count": left]) }
         try await audit()
+        await removeDeadSnapshots()
+    }
+
+    /// Removes copies of disks that no operation is about any more.
+    func removeDeadSnapshots() async {
+        do {
+            let found = try await driver.snapshots()
+            guard !found.isEmpty else { return }
+            // Read after the copies: one that was begun since is not among them.
+            let open = try await journal.database.read { try $0.openOperations() }
+            let busy = Set(open.filter { $0.kind == .snapshot || $0.kind == .shelve }.map(\.instance))
+            for snapshot in found where !busy.contains(snapshot.instance) {
+                do {
+                    try await driver.removeSnapshot(snapshot.instance, name: snapshot.name)
+                    Self.log.notice("a dead operation's copy of a disk was removed", ["instance": snapshot.instance])
+                } catch  where !Task.isCancelled {
+                    // One that cannot go yet does not keep the others.
+                    Self.log.warning(
+                        "a dead copy of a disk cannot be removed yet",
+                        ["instance": snapshot.instance, "error": LoggedError(error)])
+                }
+            }
+        } catch {
+            Self.log.warning("dead copies of disks cannot be removed yet", ["error": LoggedError(error)])
+        }
     }
 
     /// Recomputes the claims from the guests: each guest has one, and nothing else has.
@@ -118,16 +146,41 @@ extension AgentCore {
                         for guest in try await journal.guests() where guest.isLeftover {
                             try await dispatcher.cleanUp(guest)
                         }
+                        await removeDeadSnapshots()
                     }),
-                PeriodicTask("trim_journal", interval: .seconds(3_600), run: { try await trim() }),
+                PeriodicTask(
+                    "cleanup_running_deleted_instances", interval: runningDeletedInterval,
+                    run: { try await runningDeleted.run() }),
+                PeriodicTask(
+                    "image_cache_manager", interval: configuration[ComputeOptions.imageCacheInterval],
+                    run: { try await driver.tidyImageCache() }),
+                PeriodicTask(
+                    "trim_journal", interval: configuration[ComputeOptions.journalTrimInterval],
+                    run: { try await trim(at: journal.now()) }),
             ], fuzz: configuration[ComputeOptions.periodicFuzzyDelay])
     }
 
-    private func trim() async throws {
+    /// Guests whose instance is deleted. Of this option 0 means never, as in Nova.
+    private var runningDeletedInterval: Duration {
+        let interval = configuration[ComputeOptions.runningDeletedPollInterval]
+        return interval == .zero ? .seconds(-1) : interval
+    }
+
+    var runningDeleted: RunningDeleted {
+        RunningDeleted(
+            action: RunningDeletedAction(rawValue: configuration[ComputeOptions.runningDeletedAction]) ?? .log,
+            after: configuration[ComputeOptions.runningDeletedTimeout], host: identity.host, driver: driver,
+            journal: journal, dispatcher: dispatcher, client: client,
+            grace: configuration[ComputeOptions.shutdownTimeout])
+    }
+
+    /// Forgets operations that ended long enough before `moment`, and what was answered to whom a day before it.
+    func trim(at moment: Timestamp) async throws {
         let day = Duration.seconds(86_400)
-        let moment = journal.now()
-        _ = try await SQLiteTaskStorage(database: journal.database).trim(finishedBefore: moment - day)
-        try await SQLiteIdempotencyStore(database: journal.database).trim(before: moment - day)
-        _ = try await journal.trim(olderThan: day, fences: .seconds(30 * 86_400))
+        let age = configuration[ComputeOptions.journalRetention]
+        _ = try await SQLiteTaskStorage(database: journal.database).trim(finishedBefore: moment - age)
+        // A command may come again for a day, whatever is kept of its operation.
+        try await SQLiteIdempotencyStore(database: journal.database).trim(before: moment - max(day, age))
+        _ = try await journal.trim(at: moment, olderThan: age, fences: max(.seconds(30 * 86_400), age))
     }
 }

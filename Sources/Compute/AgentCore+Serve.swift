@@ -77,8 +77,34 @@ extension AgentCore {
             try await dispatcher.delete(params, call.requestID)
             return RPCConfirmation()
         }
-        rpc.register(ChangePower.self, allowed: [.conductor]) { params, call in
-            try await dispatcher.changePower(params, call.requestID)
+        rpc.register(OperateGuest.self, allowed: [.conductor]) { params, call in
+            try await dispatcher.operate(params, call.requestID)
+            return RPCConfirmation()
+        }
+        rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in
+            try await dispatcher.cancel(params.header)
+            return RPCConfirmation()
+        }
+        rpc.register(GetDiagnostics.self, allowed: [.conductor]) { params, _ in
+            guard try await journal.guest(params.instance) != nil else {
+                throw Failure(.notFound, "instance \(params.instance) is not on this host")
+            }
+            return try await driver.diagnostics(params.instance)
+        }
+        rpc.register(PingGuestAgent.self, allowed: [.conductor]) { params, _ in
+            guard try await journal.guest(params.instance) != nil else {
+                throw Failure(.notFound, "instance \(params.instance) is not on this host")
+            }
+            let start = ContinuousClock.now
+            let isAnswering = try await driver.pingGuestAgent(params.instance)
+            return PingGuestAgent.Result(
+                isAnswering: isAnswering, milliseconds: (ContinuousClock.now - start).inSeconds * 1_000)
+        }
+        rpc.register(InjectNMI.self, allowed: [.conductor]) { params, _ in
+            guard try await journal.guest(params.instance) != nil else {
+                throw Failure(.notFound, "instance \(params.instance) is not on this host")
+            }
+            try await driver.injectNMI(params.instance)
             return RPCConfirmation()
         }
         rpc.register(GetConsoleOutput.self, allowed: [.conductor]) { params, _ in

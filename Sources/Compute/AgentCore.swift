@@ -87,11 +87,17 @@ struct AgentCore: Sendable {
             http: http, peers: peers,
             isPlaintextAllowed: configuration[RPCOptions.allowPlaintext])
         let outbox = Outbox(journal: journal, client: client, host: host, sequence: { sequence.next() })
+        let strays = StrayList { triggers.continuation.yield() }
         let watcher = GuestWatcher(
-            driver: driver, journal: journal, host: host, sequence: { sequence.next() }, wakeOutbox: { outbox.wake() })
+            driver: driver, journal: journal, host: host, strays: strays, sequence: { sequence.next() },
+            wakeOutbox: { outbox.wake() })
         let engine = TaskEngine(
             storage: storage, owner: "agent:\(host)",
-            limits: [OperationKind.build.rawValue: configuration[ComputeOptions.maxConcurrentBuilds]],
+            limits: [
+                OperationKind.build.rawValue: configuration[ComputeOptions.maxConcurrentBuilds],
+                OperationKind.snapshot.rawValue: configuration[ComputeOptions.maxConcurrentSnapshots],
+                OperationKind.shelve.rawValue: configuration[ComputeOptions.maxConcurrentSnapshots],
+            ],
             undoAttempts: undoAttempts, now: now)
         let dispatcher = Dispatcher(
             journal: journal, tracker: tracker, engine: engine, rows: OperationRows(host: host),
@@ -101,11 +107,13 @@ struct AgentCore: Sendable {
         let reporter = HostReporter(
             .init(host: host, uuid: uuid, address: configuration.hostAddress(listen)), capacity: capacity,
             driver: driver, journal: journal, tracker: tracker, client: client, triggers: triggers,
-            sequence: { sequence.next() })
+            sequence: { sequence.next() }, strays: strays)
         let comparison = Comparison(
-            host: host, journal: journal, client: client, sequence: { sequence.next() }, wakeOutbox: { outbox.wake() })
+            host: host, journal: journal, client: client, strays: strays, sequence: { sequence.next() },
+            wakeOutbox: { outbox.wake() })
         let ending = OperationEnding(
             driver: driver, journal: journal, tracker: tracker, host: host, outbox: outbox, watcher: watcher,
+            sequence: { sequence.next() },
             next: { try await dispatcher.next(of: $0) },
             ended: { id in
                 await recovery.ended(id)
@@ -115,10 +123,17 @@ struct AgentCore: Sendable {
             driver: driver,
             images: ImageFetcher(
                 host: host, client: client, http: http, allowsPlaintext: configuration[RPCOptions.allowPlaintext]),
+            uploads: ImageUploader(
+                host: host, client: client, http: http, allowsPlaintext: configuration[RPCOptions.allowPlaintext]),
             now: now, shutdownGrace: configuration[ComputeOptions.shutdownTimeout],
             rebootGrace: configuration[ComputeOptions.waitSoftReboot],
-            progress: { await outbox.note($0, $1) }, guest: { try await journal.guest($0) })
+            progress: { await outbox.note($0, $1) },
+            share: { await outbox.note($0, $1, progress: $2) }, guest: { try await journal.guest($0) },
+            changeGuest: { try await journal.changeGuest($0, $1) })
         OperationDefinitions(tools: tools, ending: ending).register(with: engine)
+        #if FaultInjection
+            try FaultInjection.armed()?.watch(engine)
+        #endif
         return AgentCore(
             configuration: configuration, identity: identity, listen: listen, lock: lock, driver: driver,
             journal: journal, tracker: tracker, http: http, client: client, engine: engine, dispatcher: dispatcher,

@@ -18,11 +18,17 @@ public enum ComputeOptions {
     public static let instanceDeleteInterval = Option(
         "DEFAULT", "instance_delete_interval", default: Duration.seconds(300),
         help: "Time between attempts to remove what a failed removal left. 0: 60 s; negative: none.")
+    public static let imageCacheInterval = Option(
+        "image_cache", "manager_interval", default: Duration.seconds(2_400),
+        help: "Time between looks for images in the cache that nothing uses. 0: 60 s; negative: none.")
     public static let periodicFuzzyDelay = Option(
         "DEFAULT", "periodic_fuzzy_delay", default: Duration.seconds(60),
         help: "The first run of a periodic task comes after a random part of this.")
     public static let maxConcurrentBuilds = Option(
         "DEFAULT", "max_concurrent_builds", default: 10, help: "How many builds may run at once.",
+        check: { (1...1_000).contains($0) ? nil : "1 to 1000" })
+    public static let maxConcurrentSnapshots = Option(
+        "DEFAULT", "max_concurrent_snapshots", default: 5, help: "How many copies of disks may be made at once.",
         check: { (1...1_000).contains($0) ? nil : "1 to 1000" })
     public static let shutdownTimeout = Option(
         "DEFAULT", "shutdown_timeout", default: Duration.seconds(60),
@@ -32,6 +38,35 @@ public enum ComputeOptions {
         "libvirt", "wait_soft_reboot_seconds", default: Duration.seconds(120),
         help: "How long a guest may take to reboot by itself before it is reset.",
         check: { $0 >= .zero && $0 <= .seconds(3_600) ? nil : "0 to 3600 s" })
+
+    public static let resumeGuestsOnHostBoot = Option(
+        "DEFAULT", "resume_guests_state_on_host_boot", default: false,
+        help: "Whether guests that ran when the host went down are started when it is up again.")
+
+    public static let runningDeletedAction = Option(
+        "DEFAULT", "running_deleted_instance_action", default: RunningDeletedAction.log.rawValue,
+        help: "What is done with guests whose instance the database says is deleted: nothing (noop), a line in the "
+            + "log, shutdown, or removal (reap).",
+        check: {
+            RunningDeletedAction(rawValue: $0) == nil
+                ? "one of " + RunningDeletedAction.allCases.map(\.rawValue).joined(separator: ", ") : nil
+        })
+    public static let runningDeletedPollInterval = Option(
+        "DEFAULT", "running_deleted_instance_poll_interval", default: Duration.seconds(1_800),
+        help: "Time between looks for guests whose instance is deleted. 0: none.",
+        check: { $0 >= .zero ? nil : "0 or more seconds" })
+    public static let runningDeletedTimeout = Option(
+        "DEFAULT", "running_deleted_instance_timeout", default: Duration.zero,
+        help: "How long an instance must have been deleted before anything is done with its guest.",
+        check: { $0 >= .zero ? nil : "0 or more seconds" })
+
+    public static let journalTrimInterval = Option(
+        "compute", "journal_trim_interval", default: Duration.seconds(3_600),
+        help: "Time between looks for ended operations that the journal may forget. 0: 60 s; negative: none.")
+    public static let journalRetention = Option(
+        "compute", "journal_retention", default: Duration.seconds(86_400),
+        help: "How long the journal keeps operations that have ended.",
+        check: { $0 >= .seconds(3_600) && $0 <= .seconds(3_650 * 86_400) ? nil : "1 hour to 10 years" })
 
     public static let cpuAllocationRatio = Option(
         "DEFAULT", "cpu_allocation_ratio", default: 4.0, help: "How many vCPUs are promised for one processor.",
@@ -69,11 +104,14 @@ public enum ComputeOptions {
     public static let all: [AnyOption] =
         CommonOptions.all + [
             myIP.erased, reportInterval.erased, updateResourcesInterval.erased,
-            syncPowerStateInterval.erased, instanceDeleteInterval.erased, periodicFuzzyDelay.erased,
-            maxConcurrentBuilds.erased, shutdownTimeout.erased, waitSoftReboot.erased, cpuAllocationRatio.erased,
+            syncPowerStateInterval.erased, instanceDeleteInterval.erased, imageCacheInterval.erased,
+            periodicFuzzyDelay.erased,
+            maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, shutdownTimeout.erased, waitSoftReboot.erased,
+            cpuAllocationRatio.erased,
             ramAllocationRatio.erased, diskAllocationRatio.erased, reservedHostMemoryMB.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
-            recoveryTimeout.erased,
+            recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
+            runningDeletedAction.erased, runningDeletedPollInterval.erased, runningDeletedTimeout.erased,
             metricsListen.erased,
         ]
 }

@@ -3,6 +3,7 @@ internal import Model
 internal import RPC
 internal import SQLite
 internal import Synchronization
+internal import TaskStore
 internal import Tasks
 internal import Telemetry
 
@@ -37,7 +38,8 @@ struct Dispatcher: Sendable {
             throw Failure(.invalidParameters, "the header names another instance than the one to build")
         }
         let instance = params.instance
-        let state = BuildState(instance: instance, image: params.image, adminPassword: params.adminPassword)
+        let state = BuildState(
+            instance: instance, image: params.image, adminPassword: params.adminPassword, files: params.files)
         var record = GuestRecord(
             specification: state.specification, vmState: .building, powerState: .noState, launchedAt: nil,
             isLeftover: false)
@@ -71,17 +73,65 @@ struct Dispatcher: Sendable {
         try await take(.delete, params.header, attempt: 1, requestID, DeleteState(instanceID: id)) { _, _ in }
     }
 
-    func changePower(_ params: ChangePower.Params, _ requestID: RequestID) async throws {
+    func operate(_ params: OperateGuest.Params, _ requestID: RequestID) async throws {
         let id = params.header.instance
-        let state = PowerOperationState(instanceID: id)
-        try await take(OperationKind(params.change), params.header, attempt: 1, requestID, state) { connection, lane in
-            guard try connection.guest(id) != nil else {
+        guard id == params.instance.id else {
+            throw Failure(.invalidParameters, "the header names another instance than the record")
+        }
+        guard let kind = OperationKind(params.command), !OperationDefinitions.stepNames(of: kind).isEmpty else {
+            throw Failure(.methodNotFound, "this host cannot carry out the command \(params.command.name)")
+        }
+        guard let guest = try await journal.guest(id) else {
+            throw Failure(.notFound, "instance \(id) is not on this host")
+        }
+        if params.command.partsDiskFromTPM,
+            params.instance.hasVirtualTPM(imageProperties: guest.specification.image.properties)
+        {
+            // The API has refused it already, unless it knows less of the guest than its host does.
+            throw Failure(.invalidParameters, params.instance.virtualTPMRefusal(of: params.command.name))
+        }
+        let now = now
+        let state = CommandState(params.command, params.instance, on: guest)
+        try await take(kind, params.header, attempt: 1, requestID, state) { connection, lane in
+            guard var guest = try connection.guest(id) else {
                 throw Failure(.notFound, "instance \(id) is not on this host")
             }
             guard !lane.contains(where: { $0.kind == .delete || $0.kind == .build }) else {
                 throw Failure(.conflict, "instance \(id) is being built or deleted")
             }
+            guest.specification.instance = params.instance
+            guest.specification.instance.userData = nil
+            try connection.put(guest, now: now())
         }
+    }
+
+    /// Interrupts the operation of a conductor's task, if it is not too far on to leave the guest as it was.
+    func cancel(_ header: CommandHeader) async throws {
+        let now = now
+        let operation = try await journal.database.read { connection in
+            try connection.lane(header.instance).first { $0.task == header.task }
+        }
+        guard let operation else {
+            throw Failure(.notFound, "no operation of task \(header.task) is under way on this host")
+        }
+        guard let steps = operation.kind.cancellableSteps else {
+            throw Failure(.conflict, "\(operation.kind.rawValue) is not cancelled")
+        }
+        // With the engine that has it, or in the journal while nobody has: either way no further step can begin.
+        var answer = engine.cancel(operation.id, during: steps)
+        if answer == nil {
+            answer = try await journal.database.write { connection in
+                try SQLiteTaskStorage.requestCancel(idle: operation.id, at: steps, now: now(), on: connection)
+            }
+            engine.wake()
+        }
+        guard let answer else {
+            throw Failure(.conflict, "the operation is between two of its steps", isRetriable: true)
+        }
+        guard answer else {
+            throw Failure(.conflict, "\(operation.kind.rawValue) is too far on to be cancelled")
+        }
+        log.notice("an operation is cancelled", ["instance": header.instance, "kind": operation.kind.rawValue])
     }
 
     /// Removes what an earlier removal left, without being told to; nothing when an operation is under way.
@@ -102,6 +152,73 @@ struct Dispatcher: Sendable {
             return true
         }
         if isNew { engine.wake() }
+    }
+
+    /// Starts a guest without being told to; nothing when an operation is under way.
+    func start(_ guest: GuestRecord) async throws {
+        let id = guest.id
+        let requestID = RequestScope.makeID()
+        let (now, rows) = (now, rows)
+        let state = CommandState(.start, guest.specification.instance, on: guest)
+        try await journal.database.write { connection in
+            guard try connection.lane(id).isEmpty, let fence = try connection.fence(id) else { return }
+            let operation = OperationRecord(
+                id: TaskID("\(requestID).\(OperationKind.start.rawValue)"), kind: .start, instance: id, task: nil,
+                fence: fence, requestID: requestID, acceptedAt: now())
+            try connection.insert(operation)
+            try rows.insert(operation, state, isFirst: true, on: connection)
+        }
+        engine.wake()
+    }
+
+    /// Removes, without being told to, a guest whose instance the database says was deleted at `fence`, with all that it
+    /// holds here. `false` when an operation is under way, or a newer command than the deletion has come.
+    func reap(_ id: InstanceID, deletedAt fence: Fence) async throws -> Bool {
+        let requestID = RequestScope.makeID()
+        let (now, rows) = (now, rows)
+        let isNew = try await journal.database.write { connection in
+            guard try Self.raiseFence(of: id, toDeletion: fence, now: now(), on: connection) else { return false }
+            let operation = OperationRecord(
+                id: TaskID("\(requestID).\(OperationKind.delete.rawValue)"), kind: .delete, instance: id, task: nil,
+                fence: fence, requestID: requestID, acceptedAt: now())
+            try connection.insert(operation)
+            try rows.insert(operation, DeleteState(instanceID: id), isFirst: true, on: connection)
+            return true
+        }
+        if isNew { engine.wake() }
+        return isNew
+    }
+
+    /// Shuts such a guest down; it and all that it holds stay. The same answer.
+    func stop(_ guest: GuestRecord, deletedAt fence: Fence) async throws -> Bool {
+        let requestID = RequestScope.makeID()
+        let (now, rows) = (now, rows)
+        let state = CommandState(.stop, guest.specification.instance, on: guest)
+        let isNew = try await journal.database.write { connection in
+            guard try Self.raiseFence(of: guest.id, toDeletion: fence, now: now(), on: connection) else { return false }
+            let operation = OperationRecord(
+                id: TaskID("\(requestID).\(OperationKind.stop.rawValue)"), kind: .stop, instance: guest.id, task: nil,
+                fence: fence, requestID: requestID, acceptedAt: now())
+            try connection.insert(operation)
+            try rows.insert(operation, state, isFirst: true, on: connection)
+            return true
+        }
+        if isNew { engine.wake() }
+        return isNew
+    }
+
+    /// Has the deletion win over every older command, if nothing is under way and nothing newer is known.
+    private static func raiseFence(
+        of id: InstanceID, toDeletion fence: Fence, now: Timestamp, on connection: SQLiteConnection
+    ) throws -> Bool {
+        guard try connection.lane(id).isEmpty else { return false }
+        if let highest = try connection.fence(id) {
+            guard fence.generation >= highest.generation else { return false }
+            try connection.setFence(id, max(fence, highest), now: now)
+        } else {
+            try connection.setFence(id, fence, now: now)
+        }
+        return true
     }
 
     /// Starts what is first in each lane and was not told so, and repeats cancellations: after a restart, and now and
@@ -206,14 +323,25 @@ struct Dispatcher: Sendable {
     }
 }
 
-/// The operations of a lane that a later one makes pointless: all before a delete, soft reboots before a hard one.
+/// The operations of a lane that a later one makes pointless: all before a delete; before a hard reboot those that it
+/// may interrupt.
 func superseded(in lane: [OperationRecord]) -> [TaskID] {
     lane.enumerated().compactMap { index, operation in
+        guard operation.kind != .delete else { return nil }
         let later = lane[(index + 1)...]
-        switch operation.kind {
-        case .delete: return nil
-        case .softReboot where later.contains { $0.kind == .hardReboot }: return operation.id
-        default: return later.contains { $0.kind == .delete } ? operation.id : nil
+        let isPointless = later.contains { next in
+            next.kind == .delete || (next.kind == .hardReboot && operation.kind.yieldsToHardReboot)
+        }
+        return isPointless ? operation.id : nil
+    }
+}
+
+extension GuestCommand {
+    /// Whether the guest's disk goes where its TPM's state does not follow.
+    fileprivate var partsDiskFromTPM: Bool {
+        switch self {
+        case .rescue, .rebuild, .shelve: true
+        default: false
         }
     }
 }

@@ -122,7 +122,7 @@ public final class FakeDriver: VirtDriver {
         defer { imageFetch.give() }
         guard !host.state.images.contains(image.sha512) else { return }
         let received = Atomic<Int>(0)
-        try await source { received.wrappingAdd($0.count, ordering: .relaxed) }
+        try await source(0) { received.wrappingAdd($0.count, ordering: .relaxed) }
         guard received.load(ordering: .relaxed) == Int(image.sizeBytes) else {
             throw Failure(.imageUnacceptable, "image \(image.id) is not what it claims to be")
         }
@@ -133,11 +133,7 @@ public final class FakeDriver: VirtDriver {
         try await perform(.plugNetwork, instance.id) { state in
             if let known = state.networks[instance.id] { return known }
             guard instance.networks == .auto else { return [] }
-            state.lastAddress = (state.lastAddress + 1) % 240
-            let number = 16 + state.lastAddress
-            let interface = NetworkInterface(
-                network: "fake", macAddress: "52:54:00:00:00:\(String(number, radix: 16))",
-                ipv4Address: "203.0.113.\(number)")
+            let interface = state.makeInterface()
             state.networks[instance.id] = [interface]
             return [interface]
         }
@@ -158,21 +154,29 @@ public final class FakeDriver: VirtDriver {
 
     public func removeDisks(_ id: InstanceID) async throws {
         try await perform(.removeDisks, id) { state in
-            if let domain = state.domains[id], domain.isOurs, domain.powerState == .running {
+            if let domain = state.domains[id], domain.isOurs, domain.isOn {
                 throw Failure(.storage, "the disks of \(domain.name) are in use")
             }
             state.disks.remove(id)
             state.configDrives.removeValue(forKey: id)
+            state.injectedFiles.removeValue(forKey: id)
+            state.rescueDisks.removeValue(forKey: id)
             state.consoles.removeValue(forKey: id)
         }
     }
 
-    public func writeConfigDrive(_ guest: GuestSpecification, adminPassword: String?) async throws {
+    public func tidyImageCache() async throws { try await perform(.tidyImageCache, nil) { _ in } }
+
+    public func writeConfigDrive(_ guest: GuestSpecification, secrets: ConfigDriveSecrets) async throws {
         try await perform(.writeConfigDrive, guest.instance.id) { state in
             guard state.disks.contains(guest.instance.id) else {
                 throw Failure(.storage, "instance \(guest.instance.id) has no folder")
             }
-            state.configDrives.updateValue(adminPassword, forKey: guest.instance.id)
+            guard guest.rescueImage == nil else {
+                return _ = state.rescueDisks.updateValue(secrets.adminPassword, forKey: guest.instance.id)
+            }
+            state.configDrives.updateValue(secrets.adminPassword, forKey: guest.instance.id)
+            state.injectedFiles[guest.instance.id] = secrets.files.map(\.path)
         }
     }
 
@@ -181,16 +185,29 @@ public final class FakeDriver: VirtDriver {
         try await perform(.define, id) { state in
             if let known = state.domains[id] {
                 guard known.isOurs else { throw Failure(.conflict, "domain \(known.name) is not ours") }
-                return
             }
-            state.domains[id] = .init(name: guest.instance.domainName, powerState: .shutdown, isOurs: true)
+            if guest.rescueImage != nil, state.rescueDisks[id] == nil {
+                throw Failure(.storage, "instance \(id) has no rescue disk")
+            }
+            var domain =
+                state.domains[id] ?? .init(name: guest.instance.domainName, powerState: .shutdown, isOurs: true)
+            domain.rescueImage = guest.rescueImage?.id
+            domain.image = guest.image.id
+            domain.interfaces = Set(guest.interfaces.map(\.macAddress))
+            state.domains[id] = domain
         }
     }
 
     public func powerOn(_ id: InstanceID) async throws {
         try await onDomain(.powerOn, id) { state, domain in
-            guard domain.powerState != .running else { return }
+            guard !domain.isOn else { return }
+            guard state.disks.contains(id) else { throw Failure(.hypervisor, "domain \(domain.name) has no disk") }
             domain.powerState = .running
+            domain.plugged = domain.interfaces
+            if domain.hasSavedMemory {
+                domain.hasSavedMemory = false
+                return
+            }
             domain.starts += 1
             state.consoles[id, default: []] += Array("boot \(domain.starts)\n".utf8)
         }
@@ -201,6 +218,7 @@ public final class FakeDriver: VirtDriver {
             guard var domain = state.domains[id] else { return }
             guard domain.isOurs else { throw Failure(.conflict, "domain \(domain.name) is not ours") }
             domain.powerState = .shutdown
+            domain.plugged = []
             state.domains[id] = domain
         }
         eventSink.yield(.changed(id))
@@ -219,7 +237,7 @@ public final class FakeDriver: VirtDriver {
         try await perform(.undefine, id) { state in
             guard let domain = state.domains[id] else { return }
             guard domain.isOurs else { throw Failure(.conflict, "domain \(domain.name) is not ours") }
-            guard domain.powerState != .running else { throw Failure(.hypervisor, "domain \(domain.name) is running") }
+            guard !domain.isOn else { throw Failure(.hypervisor, "domain \(domain.name) is running") }
             state.domains.removeValue(forKey: id)
         }
     }
@@ -230,7 +248,7 @@ public final class FakeDriver: VirtDriver {
 
     // MARK: Machinery
 
-    private func onDomain<T: Sendable>(
+    func onDomain<T: Sendable>(
         _ call: DriverCall, _ id: InstanceID, _ effect: (inout FakeHost.State, inout FakeHost.Domain) throws -> T
     ) async throws -> T {
         let result = try await perform(call, id) { state in
@@ -244,7 +262,7 @@ public final class FakeDriver: VirtDriver {
         return result
     }
 
-    private func perform<T: Sendable>(
+    func perform<T: Sendable>(
         _ call: DriverCall, _ id: InstanceID?, _ effect: (inout FakeHost.State) throws -> T
     ) async throws -> T {
         let rule = script.withLock { $0.begin(call) }

@@ -11,6 +11,19 @@ public final class FakeHost: Sendable {
         public var isOurs: Bool
         /// How often it was powered on.
         public var starts = 0
+        /// Set while the memory of a suspended guest is on disk.
+        public var hasSavedMemory = false
+        /// What its definition boots from when it is being rescued.
+        public var rescueImage: ImageID?
+        /// The image that its root disk was made from when it was defined.
+        public var image: ImageID?
+        /// The MACs of its definition, and those that the guest has while it is on.
+        public var interfaces: Set<String> = []
+        public var plugged: Set<String> = []
+        /// Whether its guest agent answers; and what was set by it, by user.
+        public var hasAgent = true
+        public var passwords: [String: String] = [:]
+        public var interrupts = 0
 
         public init(name: String, powerState: PowerState, isOurs: Bool) {
             (self.name, self.powerState, self.isOurs) = (name, powerState, isOurs)
@@ -23,10 +36,18 @@ public final class FakeHost: Sendable {
         public var disks: Set<InstanceID> = []
         /// The password that stands in each config drive.
         public var configDrives: [InstanceID: String?] = [:]
+        /// The paths of the files that were injected through it.
+        public var injectedFiles: [InstanceID: [String]] = [:]
+        /// Those of the rescue, likewise; `nil` stands for a disk without one.
+        public var rescueDisks: [InstanceID: String?] = [:]
         public var networks: [InstanceID: [NetworkInterface]] = [:]
+        /// The MACs of NICs that were added, by the key under which each was asked for.
+        var keys: [String: String] = [:]
         /// Digests of the cached images.
         public var images: Set<String> = []
         public var consoles: [InstanceID: [UInt8]] = [:]
+        /// The copies of root disks, with their bytes.
+        public var snapshots: [SnapshotName: [UInt8]] = [:]
         var lastAddress = 0
 
         public init() {}
@@ -37,7 +58,9 @@ public final class FakeHost: Sendable {
             for id in domains.keys { found[id, default: []].append("domain") }
             for id in disks { found[id, default: []].append("disks") }
             for id in configDrives.keys { found[id, default: []].append("config drive") }
+            for id in rescueDisks.keys { found[id, default: []].append("rescue disks") }
             for id in networks.keys { found[id, default: []].append("network") }
+            for name in snapshots.keys { found[name.instance, default: []].append("snapshot") }
             return found
         }
     }

@@ -4,7 +4,12 @@ internal import Model
 public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case start, capacity, guests, observe
     case prepareImage, plugNetwork, unplugNetwork, createDisks, removeDisks, writeConfigDrive
+    case tidyImageCache
     case define, powerOn, powerOff, softReboot, undefine, consoleLog
+    case pause, unpause, suspend, resume, discardSavedMemory, createRescueDisks, removeRescueDisks
+    case setPassword, pingGuestAgent, plugInterface, attachInterface, detachInterface, unplugInterface
+    case injectNMI, diagnostics
+    case takeSnapshot, readSnapshot, removeSnapshot, snapshots
 }
 
 /// Where in a call a `FakeDriver` is.

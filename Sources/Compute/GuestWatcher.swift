@@ -9,10 +9,13 @@ internal import Telemetry
 /// A guest with an operation under way is left to the operation. A broken connection says nothing about any guest.
 actor GuestWatcher {
     private static let concurrency = 8
+    /// Guests that may be marked, and as many that may wait for another look; beyond that all are compared.
+    private static let markLimit = 100_000
 
     private let driver: any VirtDriver
     private let journal: Journal
     private let host: HostName
+    private let strays: StrayList
     private let sequence: @Sendable () -> Int64
     private let wakeOutbox: @Sendable () -> Void
     private let wakes: AsyncStream<Void>
@@ -28,23 +31,33 @@ actor GuestWatcher {
     private var busy: Set<InstanceID> = []
     /// Guests that changed while an operation was under way.
     private var postponed: Set<InstanceID> = []
+    /// Guests that could not be examined and are looked at again, with the number of failures in a row.
+    private var failures: [InstanceID: Int] = [:]
+    /// Those of them that have a pause now.
+    private var resting: Set<InstanceID> = []
+    /// Whether every guest is still to be compared, because that failed or more changed than can be noted.
+    private var isComparisonDue = false
+    private let comparisons: AsyncStream<Void>
+    private nonisolated let comparisonSink: AsyncStream<Void>.Continuation
     private(set) var isConnected = false
     /// Domains of ours that the journal does not know. Listed, never touched.
     private(set) var orphans: [GuestObservation] = []
 
     init(
-        driver: any VirtDriver, journal: Journal, host: HostName, sequence: @escaping @Sendable () -> Int64,
-        wakeOutbox: @escaping @Sendable () -> Void
+        driver: any VirtDriver, journal: Journal, host: HostName, strays: StrayList,
+        sequence: @escaping @Sendable () -> Int64, wakeOutbox: @escaping @Sendable () -> Void
     ) {
-        (self.driver, self.journal, self.host) = (driver, journal, host)
+        (self.driver, self.journal, self.host, self.strays) = (driver, journal, host, strays)
         (self.sequence, self.wakeOutbox) = (sequence, wakeOutbox)
         (wakes, wakeSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (comparisons, comparisonSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Follows the driver's events until it is cancelled or the driver ends them.
     func run() async {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.followEvents() }
+            group.addTask { await self.repeatComparisons() }
             for await _ in wakes {
                 while busy.count < Self.concurrency, let id = marked.first(where: { !busy.contains($0) }) {
                     marked.remove(id)
@@ -59,6 +72,17 @@ actor GuestWatcher {
     func operationEnded(_ id: InstanceID) {
         guard postponed.remove(id) != nil else { return }
         mark(id)
+    }
+
+    /// The same as `compareAll`; what fails now is tried again until it succeeds or the hypervisor is out of reach.
+    func compareAllOrLater() async {
+        do {
+            try await compareAll()
+        } catch {
+            guard !Task.isCancelled else { return }
+            log.warning("the guests could not be compared; it is tried again", ["error": LoggedError(error)])
+            compareLater()
+        }
     }
 
     /// Compares every guest with its record, and looks for guests without one.
@@ -87,23 +111,51 @@ actor GuestWatcher {
                 mark(id)
             case .disconnected:
                 isConnected = false
+                // All are compared when it is back.
+                isComparisonDue = false
                 connected.set(0)
                 log.warning("the hypervisor is out of reach; nothing is concluded about its guests")
             case .resynchronise:
                 isConnected = true
                 connected.set(1)
+                await compareAllOrLater()
+            }
+        }
+    }
+
+    private func compareLater() {
+        isComparisonDue = true
+        comparisonSink.yield()
+    }
+
+    /// Compares again what could not be compared, with growing pauses.
+    private func repeatComparisons() async {
+        for await _ in comparisons {
+            var attempt = 0
+            while isComparisonDue {
+                attempt += 1
+                do { try await ContinuousClock().sleep(for: Self.pause(after: attempt)) } catch { return }
+                guard isComparisonDue else { break }
+                isComparisonDue = false
                 do {
                     try await compareAll()
                 } catch {
-                    log.warning("the guests could not be compared", ["error": LoggedError(error)])
+                    guard !Task.isCancelled else { return }
+                    isComparisonDue = isConnected
+                    log.info("the guests could still not be compared", ["error": LoggedError(error)])
                 }
             }
         }
     }
 
+    /// 0.1 s to 10 s, doubled with each failure.
+    private static func pause(after failures: Int) -> Duration {
+        min(.milliseconds(100) * (1 << min(failures - 1, 10)), .seconds(10)) * Double.random(in: 0.5...1)
+    }
+
     private func mark(_ id: InstanceID) {
         // The set is as large as the hypervisor has domains; more than that is somebody making names up.
-        guard marked.count < 100_000 else { return }
+        guard marked.count < Self.markLimit else { return compareLater() }
         marked.insert(id)
         wakeSink.yield()
     }
@@ -121,18 +173,37 @@ actor GuestWatcher {
                     if try await journal.database.read({ try $0.lane(id) }).isEmpty { operationEnded(id) }
                 }
             }
+            failures[id] = nil
         } catch {
-            log.warning("a guest could not be examined", ["instance": id, "error": LoggedError(error)])
+            guard !Task.isCancelled else { return }
+            return await examineLater(id, error)
         }
         busy.remove(id)
         wakeSink.yield()
+    }
+
+    /// Marks a guest again after a pause: what happened to it would else be known only at the next periodic check. The
+    /// pause takes none of the places for guests that are examined.
+    private func examineLater(_ id: InstanceID, _ error: any Error) async {
+        busy.remove(id)
+        wakeSink.yield()
+        guard let known = failures[id] ?? (failures.count < Self.markLimit ? 0 : nil) else { return compareLater() }
+        failures[id] = known + 1
+        if known == 0 {
+            log.warning(
+                "a guest could not be examined; it is tried again", ["instance": id, "error": LoggedError(error)])
+        }
+        guard resting.insert(id).inserted else { return }
+        do { try await ContinuousClock().sleep(for: Self.pause(after: known + 1)) } catch { return }
+        resting.remove(id)
+        mark(id)
     }
 
     /// Records and tells what is new about a guest, unless an operation has begun since it was seen.
     private func settle(_ record: GuestRecord, _ seen: GuestObservation?) async throws {
         let rule = PowerRule(vmState: record.vmState, known: record.powerState, seen: seen?.powerState)
         guard rule.isNews else { return }
-        let (host, moment, sequence) = (host, journal.now(), sequence())
+        let (host, moment, sequence) = (host, journal.now(), sequence)
         let isTold = try await journal.database.write { connection in
             guard var guest = try connection.guest(record.id), guest.vmState == record.vmState,
                 guest.powerState == record.powerState, try connection.lane(record.id).isEmpty,
@@ -143,7 +214,7 @@ actor GuestWatcher {
             try connection.put(guest, now: moment)
             let report = ReportInstance.Params(
                 host: host, instance: record.id, fence: fence, vmState: rule.vmState, powerState: rule.powerState,
-                taskState: nil, interfaces: nil, sequence: sequence, observedAt: moment)
+                taskState: nil, interfaces: nil, notice: seen?.remark, sequence: sequence(), observedAt: moment)
             try connection.enqueue(report, requestID: RequestScope.makeID(), now: moment)
             return true
         }
@@ -153,7 +224,7 @@ actor GuestWatcher {
             "a guest changed by itself",
             [
                 "instance": record.id, "was": record.vmState, "is": rule.vmState ?? record.vmState,
-                "power": rule.powerState.rawValue, "has_domain": seen != nil,
+                "power": rule.powerState.rawValue, "has_domain": seen != nil, "remark": seen?.remark,
             ])
         wakeOutbox()
     }
@@ -164,6 +235,7 @@ actor GuestWatcher {
             log.warning("a domain of ours has no record; it is left alone", ["instance": guest.id, "name": guest.name])
         }
         orphans = found
+        strays.note(orphans: found.map(\.id))
         orphanCount.set(Double(found.count))
     }
 }

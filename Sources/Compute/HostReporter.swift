@@ -18,6 +18,7 @@ actor HostReporter {
     private let tracker: ResourceTracker
     private let client: RPCClient
     private let sequence: @Sendable () -> Int64
+    private let strays: StrayList
     private let triggers: AsyncStream<Void>
     private nonisolated let sink: AsyncStream<Void>.Continuation
     private let log = Logger("agent.report")
@@ -29,12 +30,12 @@ actor HostReporter {
     init(
         _ subject: Subject, capacity: HostCapacity, driver: any VirtDriver, journal: Journal,
         tracker: ResourceTracker, client: RPCClient, triggers: (AsyncStream<Void>, AsyncStream<Void>.Continuation),
-        sequence: @escaping @Sendable () -> Int64
+        sequence: @escaping @Sendable () -> Int64, strays: StrayList
     ) {
         (self.subject, self.capacity, self.driver) = (subject, capacity, driver)
         (self.journal, self.tracker, self.client) = (journal, tracker, client)
         (self.triggers, sink) = triggers
-        self.sequence = sequence
+        (self.sequence, self.strays) = (sequence, strays)
     }
 
     /// Has a report sent soon. Never waits.
@@ -79,7 +80,7 @@ actor HostReporter {
         let (instances, workload) = try await journal.database.read { connection in
             (try connection.guests().count, Set(try connection.openOperations().map(\.instance)).count)
         }
-        return HostReport(
+        var report = HostReport(
             host: subject.host, uuid: subject.uuid, hypervisorHostname: capacity.hypervisorHostname,
             hypervisorType: capacity.hypervisorType, hypervisorVersion: capacity.hypervisorVersion,
             hostAddress: subject.address, total: ledger.total, reserved: ledger.reserved, used: ledger.used,
@@ -88,5 +89,7 @@ actor HostReporter {
             cpuVendor: capacity.cpuVendor, architecture: capacity.architecture, cpuTopology: capacity.cpuTopology,
             cpuFeatures: capacity.cpuFeatures, uptimeSeconds: capacity.uptimeSeconds, sequence: sequence(),
             measuredAt: journal.now())
+        report.strays = strays.current
+        return report
     }
 }

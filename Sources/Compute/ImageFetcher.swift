@@ -11,7 +11,7 @@ struct ImageFetcher: ImageFetching {
     let allowsPlaintext: Bool
 
     func fetch(
-        _ image: ImageReference, for instance: InstanceID,
+        _ image: ImageReference, for instance: InstanceID, from offset: Int64,
         _ write: @escaping @Sendable ([UInt8]) async throws -> Void
     ) async throws {
         let ticket = try await client.call(
@@ -19,34 +19,45 @@ struct ImageFetcher: ImageFetching {
         guard ticket.url.hasPrefix("https://") || allowsPlaintext || isLoopbackURL(ticket.url) else {
             throw Failure(.forbidden, "image \(image.id) is offered in plaintext beyond this machine")
         }
-        let received = Mutex<Int64>(0)
+        var headers: HTTPFields = ["X-Apus-Ticket": ticket.ticket]
+        if offset > 0 { headers["Range"] = "bytes=\(offset)-" }
         let request = ClientRequest(
-            method: .get, url: ticket.url, headers: ["X-Apus-Ticket": ticket.ticket], timeout: nil,
-            idleTimeout: .seconds(30))
+            method: .get, url: ticket.url, headers: headers, timeout: nil, idleTimeout: .seconds(30))
+        // Where in the image the answer has come to; negative before its first byte.
+        let received = Mutex<Int64>(-1)
         let response: ClientResponse
         do {
-            response = try await http.download(request) { bytes in
-                let total = received.withLock { received in
-                    received += Int64(bytes.count)
+            response = try await http.download(request) { bytes, status in
+                let start = received.withLock { received in
+                    defer { received += Int64(bytes.count) }
+                    // A conductor of another version may not know of ranges, and send all bytes again.
+                    if received < 0 { received = status == 206 ? offset : 0 }
                     return received
                 }
-                guard total <= image.sizeBytes else {
+                guard start + Int64(bytes.count) <= image.sizeBytes else {
                     throw Failure(.imageUnacceptable, "image \(image.id) is longer than its record says")
                 }
-                try await write(bytes)
+                let known = Int(clamping: max(0, offset - start))
+                if known < bytes.count { try await write(known > 0 ? Array(bytes.dropFirst(known)) : bytes) }
             }
         } catch let error as HTTPClientError {
             throw error.failure
         }
+        try check(response, image, upTo: received.withLock { max($0, 0) })
+    }
+
+    private func check(
+        _ response: ClientResponse, _ image: ImageReference, upTo end: Int64
+    ) throws(Failure) {
         switch response.status {
-        case 200:
-            let count = received.withLock { $0 }
-            guard count == image.sizeBytes else {
+        case 200, 206:
+            guard end == image.sizeBytes else {
                 throw Failure(
-                    .unreachable, "image \(image.id) broke off after \(count) of \(image.sizeBytes) bytes",
+                    .unreachable, "image \(image.id) broke off after \(end) of \(image.sizeBytes) bytes",
                     isRetriable: true)
             }
         case 404, 410: throw Failure(.imageUnacceptable, "image \(image.id) is gone")
+        case 416: throw Failure(.imageUnacceptable, "image \(image.id) is shorter than its record says")
         case 401, 403: throw Failure(.forbidden, "the ticket for image \(image.id) was refused", isRetriable: true)
         default:
             throw Failure(

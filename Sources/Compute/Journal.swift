@@ -1,6 +1,7 @@
 internal import Crypto
 internal import FoundationEssentials
 internal import Model
+internal import RPC
 internal import SQLite
 internal import Telemetry
 
@@ -60,6 +61,19 @@ struct Journal: Sendable {
         try await database.read { try $0.guests() }
     }
 
+    /// Changes what a guest is made of, and gives what it is then; `nil` when there is no record of it.
+    func changeGuest(
+        _ id: InstanceID, _ body: @escaping @Sendable (inout GuestSpecification) -> Void
+    ) async throws -> GuestSpecification? {
+        let moment = now()
+        return try await database.write { connection in
+            guard var guest = try connection.guest(id) else { return nil }
+            body(&guest.specification)
+            try connection.put(guest, now: moment)
+            return guest.specification
+        }
+    }
+
     func claims() async throws -> [Claim] {
         try await database.read { try $0.claims() }
     }
@@ -68,10 +82,10 @@ struct Journal: Sendable {
         try await database.read { try $0.fence(id) }
     }
 
-    /// Forgets ended operations and the fences of instances that left, both after `age`.
-    func trim(olderThan operations: Duration, fences: Duration) async throws -> Int {
-        let moment = now()
-        return try await database.write { connection in
+    /// Forgets ended operations and the fences of instances that left, both after their age at
+    /// `moment`.
+    func trim(at moment: Timestamp, olderThan operations: Duration, fences: Duration) async throws -> Int {
+        try await database.write { connection in
             let gone = try connection.execute(
                 "DELETE FROM operations WHERE ended_at IS NOT NULL AND ended_at < ?",
                 [.integer((moment - operations).microseconds)])
@@ -98,6 +112,15 @@ struct GuestRecord: Sendable, Hashable {
     var isLeftover: Bool
 
     var id: InstanceID { specification.instance.id }
+
+    /// The report of what the record says.
+    func observation(
+        from host: HostName, _ fence: Fence, sequence: Int64, _ moment: Timestamp
+    ) -> ReportInstance.Params {
+        ReportInstance.Params(
+            host: host, instance: id, fence: fence, vmState: vmState, powerState: powerState, taskState: nil,
+            interfaces: specification.interfaces, sequence: sequence, observedAt: moment)
+    }
 }
 
 extension SQLiteConnection {

@@ -13,6 +13,7 @@ struct OperationEnding: Sendable {
     let host: HostName
     let outbox: Outbox
     let watcher: GuestWatcher
+    let sequence: @Sendable () -> Int64
     /// Lets the next operation of the instance begin.
     let next: @Sendable (InstanceID) async throws -> Void
     /// Told that an operation is over.
@@ -24,11 +25,13 @@ struct OperationEnding: Sendable {
 
     init(
         driver: any VirtDriver, journal: Journal, tracker: ResourceTracker, host: HostName, outbox: Outbox,
-        watcher: GuestWatcher, next: @escaping @Sendable (InstanceID) async throws -> Void,
+        watcher: GuestWatcher, sequence: @escaping @Sendable () -> Int64,
+        next: @escaping @Sendable (InstanceID) async throws -> Void,
         ended: @escaping @Sendable (TaskID) async -> Void
     ) {
         (self.driver, self.journal, self.tracker, self.host) = (driver, journal, tracker, host)
-        (self.outbox, self.watcher, self.next, self.ended) = (outbox, watcher, next, ended)
+        (self.outbox, self.watcher, self.sequence) = (outbox, watcher, sequence)
+        (self.next, self.ended) = (next, ended)
     }
 
     func build(_ state: inout BuildState, _ row: TaskRow, _ end: TaskEnd) async throws {
@@ -40,7 +43,7 @@ struct OperationEnding: Sendable {
             failure: failure, powerState: failure == nil ? .running : await power(of: built.instanceID),
             interfaces: failure == nil ? built.interfaces : nil, launchedAt: failure == nil ? built.launchedAt : nil,
             steps: built.timings, endedAt: journal.now())
-        try await close(row, outcome) { connection in
+        try await close(row, outcome) { connection, outcome in
             guard isThere else { return try connection.forgetGuest(built.instanceID) }
             guard var guest = try connection.guest(built.instanceID) else { return }
             guest.specification = built.specification
@@ -57,7 +60,7 @@ struct OperationEnding: Sendable {
         let outcome = OperationOutcome(
             failure: failure, powerState: failure == nil ? .noState : await power(of: id), interfaces: nil,
             launchedAt: nil, steps: state.timings, endedAt: journal.now())
-        try await close(row, outcome) { connection in
+        try await close(row, outcome) { connection, outcome in
             guard failure != nil else { return try connection.forgetGuest(id) }
             guard var guest = try connection.guest(id) else { return }
             guest.vmState = .error
@@ -67,24 +70,21 @@ struct OperationEnding: Sendable {
         }
     }
 
-    func power(
-        _ kind: OperationKind, _ state: inout PowerOperationState, _ row: TaskRow, _ end: TaskEnd
-    ) async throws {
-        let (id, failure) = (state.instanceID, end.failure)
+    func command(_ state: inout CommandState, _ row: TaskRow, _ end: TaskEnd) async throws {
+        state.forgetSecrets()
+        let (ended, failure) = (state, end.failure)
         let outcome = OperationOutcome(
-            failure: failure, powerState: await power(of: id), interfaces: nil, launchedAt: nil,
-            steps: state.timings, endedAt: journal.now())
-        try await close(row, outcome) { connection in
-            guard var guest = try connection.guest(id) else { return }
+            failure: failure, powerState: await power(of: ended.instanceID), interfaces: nil, launchedAt: nil,
+            steps: ended.timings, endedAt: journal.now())
+        try await close(row, outcome) { connection, outcome in
+            guard var guest = try connection.guest(ended.instanceID) else { return }
             guest.powerState = outcome.powerState
-            switch (kind, failure) {
-            case (.stop, nil): guest.vmState = .stopped
-            case (_, nil): guest.vmState = .active
-            // What a failed reboot leaves dead is an error; a guest that still runs is what it was.
-            case (.softReboot, .some), (.hardReboot, .some):
-                if outcome.powerState != .running { guest.vmState = .error }
-            case (_, .some): break
-            }
+            let isRescued = guest.specification.rescueImage != nil
+            guest.vmState =
+                SettledState(
+                    after: ended, failed: failure != nil, powerState: outcome.powerState, isRescued: isRescued
+                ).vmState
+            outcome.interfaces = guest.specification.interfaces
             try connection.put(guest, now: outcome.endedAt)
         }
     }
@@ -114,16 +114,25 @@ struct OperationEnding: Sendable {
 
     private func close(
         _ row: TaskRow, _ outcome: OperationOutcome,
-        _ change: @escaping @Sendable (SQLiteConnection) throws -> Void
+        _ change: @escaping @Sendable (SQLiteConnection, inout OperationOutcome) throws -> Void
     ) async throws {
-        let host = host
+        let (host, sequence) = (host, sequence)
         let closed = try await journal.database.write { connection -> (OperationRecord, Claim?)? in
+            var outcome = outcome
             guard var operation = try connection.operation(row.id) else { return nil }
             let claim = try connection.claim(of: operation.instance)
             if operation.outcome == nil {
-                try change(connection)
+                try change(connection, &outcome)
+                let guest = try connection.guest(operation.instance)
+                outcome.vmState = guest?.vmState
+                outcome.sequence = sequence()
                 try connection.end(operation.id, outcome)
                 operation.outcome = outcome
+                if operation.task == nil, let guest {
+                    // Nobody waits for what the agent did by itself; the instance's state is told all the same.
+                    let report = guest.observation(from: host, operation.fence, sequence: sequence(), outcome.endedAt)
+                    try connection.enqueue(report, requestID: operation.requestID, now: outcome.endedAt)
+                }
                 if let report = operation.report(from: host) {
                     try connection.enqueue(
                         report, key: operation.reportKey, requestID: operation.requestID, now: outcome.endedAt)
@@ -153,7 +162,7 @@ extension TaskEnd {
         switch self {
         case .succeeded: nil
         case .failed(let failure): failure
-        case .cancelled: Failure(.cancelled, "a later command on the instance took its place")
+        case .cancelled: Failure(.cancelled, "cancelled, on request or because a later command took its place")
         }
     }
 }

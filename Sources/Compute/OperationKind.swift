@@ -9,13 +9,42 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     case stop = "guest.stop"
     case softReboot = "guest.soft_reboot"
     case hardReboot = "guest.hard_reboot"
+    case pause = "guest.pause"
+    case unpause = "guest.unpause"
+    case suspend = "guest.suspend"
+    case resume = "guest.resume"
+    case rescue = "guest.rescue"
+    case unrescue = "guest.unrescue"
+    case rebuild = "guest.rebuild"
+    case snapshot = "guest.snapshot"
+    case shelve = "guest.shelve"
+    case softDelete = "guest.soft_delete"
+    case restore = "guest.restore"
+    case setPassword = "guest.set_password"
+    case attachInterface = "guest.attach_interface"
+    case detachInterface = "guest.detach_interface"
 
-    init(_ change: ChangePower.Change) {
-        switch change {
-        case .start: self = .start
-        case .stop: self = .stop
-        case .softReboot: self = .softReboot
-        case .hardReboot: self = .hardReboot
+    /// The kind of a command's operation; `nil` for a command of a later release.
+    init?(_ command: GuestCommand) { self.init(rawValue: "guest.\(command.name)") }
+
+    /// Whether a hard reboot takes its place: the states in which the API admits one.
+    var yieldsToHardReboot: Bool {
+        switch self {
+        case .softReboot, .hardReboot, .pause, .unpause, .suspend, .resume: true
+        default: false
+        }
+    }
+
+    /// The steps at which a user's cancellation leaves the guest as it was; an operation that has not begun can be
+    /// cancelled too. `nil`: never.
+    var cancellableSteps: Set<String>? {
+        switch self {
+        // Cancelled by a delete, which removes what there is; and that by nothing.
+        case .build, .delete: nil
+        case .snapshot: [TakeSnapshot().name, UploadSnapshot().name]
+        // Afterwards the guest is shut down.
+        case .rescue, .rebuild: [FetchCommandImage().name]
+        default: []
         }
     }
 
@@ -26,11 +55,15 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
 /// How an operation ended, as the journal keeps it until it is forgotten.
 struct OperationOutcome: Sendable, Hashable, Codable {
     var failure: Failure?
+    /// What is on record afterwards; `nil` when nothing is.
+    var vmState: VMState?
     var powerState: PowerState
     var interfaces: [NetworkInterface]?
     var launchedAt: Timestamp?
     var steps: [ReportOperation.StepTiming]
     var endedAt: Timestamp
+    /// The outcome's place among all that the agent says; `nil` from before it was counted.
+    var sequence: Int64?
 }
 
 /// An operation as the journal has it.
@@ -51,7 +84,9 @@ struct OperationRecord: Sendable, Hashable {
         guard let task, let outcome else { return nil }
         return ReportOperation.Params(
             header: CommandHeader(task: task, instance: instance, fence: fence), host: host,
-            failure: outcome.failure, powerState: outcome.powerState, interfaces: outcome.interfaces,
-            launchedAt: outcome.launchedAt, steps: outcome.steps, endedAt: outcome.endedAt)
+            failure: outcome.failure, vmState: outcome.vmState, powerState: outcome.powerState,
+            interfaces: outcome.interfaces,
+            launchedAt: outcome.launchedAt, steps: outcome.steps, endedAt: outcome.endedAt,
+            sequence: outcome.sequence)
     }
 }

@@ -37,7 +37,7 @@ actor Outbox {
     private var pauses: [InstanceID: Pause] = [:]
     /// Set while no conductor answers.
     private var linkPause: Pause?
-    private var notes: [InstanceID: (state: TaskState, due: ContinuousClock.Instant)] = [:]
+    private var notes: [InstanceID: (state: TaskState, progress: Int?, due: ContinuousClock.Instant)] = [:]
     private var alarm: ContinuousClock.Instant?
 
     init(
@@ -52,11 +52,12 @@ actor Outbox {
     /// Says that rows were written. Never waits.
     nonisolated func wake() { wakeSink.yield() }
 
-    /// Notes what an operation is at. Told only if the operation lasts, and lost with the agent.
-    func note(_ instance: InstanceID, _ state: TaskState) {
+    /// Notes what an operation is at, and how far in percent. Told only if the operation lasts, and lost with the agent.
+    func note(_ instance: InstanceID, _ state: TaskState, progress: Int? = nil) {
         // An instance beyond that many says nothing between its command and its outcome.
         guard notes.count < 1_000 || notes[instance] != nil else { return }
-        notes[instance] = (state, notes[instance]?.due ?? .now + pace.progressDelay)
+        let known = notes[instance]
+        notes[instance] = (state, progress ?? known?.progress, known?.due ?? .now + pace.progressDelay)
         wake()
     }
 
@@ -209,7 +210,7 @@ actor Outbox {
         let report = ReportInstance.Params(
             host: host, instance: instance, fence: operation.fence, vmState: nil,
             powerState: guest?.powerState ?? .noState, taskState: note.state, interfaces: nil,
-            sequence: sequence(), observedAt: journal.now())
+            progress: note.progress, sequence: sequence(), observedAt: journal.now())
         do {
             _ = try await RequestScope.$current.withValue(operation.requestID) {
                 try await client.call(ReportInstance.self, report)

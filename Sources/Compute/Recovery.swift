@@ -42,16 +42,17 @@ struct Comparison: Sendable {
     let host: HostName
     let journal: Journal
     let client: RPCClient
+    let strays: StrayList
     let sequence: @Sendable () -> Int64
     let wakeOutbox: @Sendable () -> Void
 
     private let log = Logger("agent.compare")
 
     init(
-        host: HostName, journal: Journal, client: RPCClient, sequence: @escaping @Sendable () -> Int64,
-        wakeOutbox: @escaping @Sendable () -> Void
+        host: HostName, journal: Journal, client: RPCClient, strays: StrayList,
+        sequence: @escaping @Sendable () -> Int64, wakeOutbox: @escaping @Sendable () -> Void
     ) {
-        (self.host, self.journal, self.client) = (host, journal, client)
+        (self.host, self.journal, self.client, self.strays) = (host, journal, client, strays)
         (self.sequence, self.wakeOutbox) = (sequence, wakeOutbox)
     }
 
@@ -71,6 +72,7 @@ struct Comparison: Sendable {
             .set(Double(unplaced.count))
         Metrics.shared.gauge("agent_unknown_instances", help: "Instances placed here without a record.")
             .set(Double(unknown.count))
+        strays.note(unplaced: unplaced.map(\.id), unknown: unknown.map(\.id))
         for guest in unplaced {
             log.warning("the database does not place this guest here; it is left alone", ["instance": guest.id])
         }
@@ -78,23 +80,31 @@ struct Comparison: Sendable {
             log.warning("the journal does not know an instance that is placed here", ["instance": instance.id])
         }
         for instance in placed where instance.taskState == nil && !open.contains(instance.id) {
-            guard let guest = byID[instance.id], fences[instance.id] == instance.fence,
-                guest.vmState != instance.vmState || guest.powerState != instance.powerState,
-                guest.vmState != .building, guest.vmState != .error, instance.vmState != .error
+            // By the rule by which the conductor will judge the report: the host may not have got the last request.
+            guard let guest = byID[instance.id], let fence = fences[instance.id] ?? nil, instance.believes(fence),
+                guest.differs(from: instance), guest.vmState != .building, guest.vmState != .error,
+                instance.vmState != .error
             else { continue }
-            try await tell(guest, instance.fence)
+            try await tell(guest, fence)
         }
     }
 
     private func tell(_ guest: GuestRecord, _ fence: Fence) async throws {
         let moment = journal.now()
-        let report = ReportInstance.Params(
-            host: host, instance: guest.id, fence: fence, vmState: guest.vmState, powerState: guest.powerState,
-            taskState: nil, interfaces: nil, sequence: sequence(), observedAt: moment)
+        let (host, sequence) = (host, sequence)
         try await journal.database.write { connection in
             guard try connection.guest(guest.id) == guest, try connection.lane(guest.id).isEmpty else { return }
+            let report = guest.observation(from: host, fence, sequence: sequence(), moment)
             try connection.enqueue(report, requestID: RequestScope.makeID(), now: moment)
         }
         wakeOutbox()
+    }
+}
+
+extension GuestRecord {
+    /// Whether what a report can tell is not what the database has.
+    fileprivate func differs(from instance: Instance) -> Bool {
+        vmState != instance.vmState || powerState != instance.powerState
+            || specification.interfaces != instance.interfaces
     }
 }

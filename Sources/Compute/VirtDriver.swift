@@ -7,10 +7,45 @@ public struct GuestSpecification: Sendable, Hashable, Codable {
     public var image: ImageReference
     /// The NICs in the order of their PCI slots; empty for an instance without network.
     public var interfaces: [NetworkInterface]
+    /// The image that the guest is rescued with; `nil` for a guest that boots from its own disk.
+    public var rescueImage: ImageReference?
 
-    public init(instance: Instance, image: ImageReference, interfaces: [NetworkInterface]) {
+    public init(
+        instance: Instance, image: ImageReference, interfaces: [NetworkInterface], rescueImage: ImageReference? = nil
+    ) {
         (self.instance, self.image, self.interfaces) = (instance, image, interfaces)
+        self.rescueImage = rescueImage
     }
+}
+
+/// What goes into a config drive and stays nowhere else.
+public struct ConfigDriveSecrets: Sendable, Hashable {
+    public var adminPassword: String?
+    public var files: [InjectedFile]
+
+    public init(adminPassword: String? = nil, files: [InjectedFile] = []) {
+        (self.adminPassword, self.files) = (adminPassword, files)
+    }
+}
+
+/// A copy of a root disk on the host, ready to be uploaded.
+public struct SnapshotFile: Sendable, Hashable, Codable {
+    public var path: String
+    public var format: DiskFormat
+    public var sizeBytes: Int64
+
+    public init(path: String, format: DiskFormat, sizeBytes: Int64) {
+        (self.path, self.format, self.sizeBytes) = (path, format, sizeBytes)
+    }
+}
+
+/// Names a copy of a root disk: whose disk, and the copy's own name.
+public struct SnapshotName: Sendable, Hashable {
+    public var instance: InstanceID
+    /// A uuid.
+    public var name: String
+
+    public init(instance: InstanceID, name: String) { (self.instance, self.name) = (instance, name) }
 }
 
 /// A guest as the hypervisor has it now.
@@ -20,9 +55,12 @@ public struct GuestObservation: Sendable, Hashable {
     public var powerState: PowerState
     /// Whether Apus made it: the domain's metadata says so. Guests of others are never touched.
     public var isOurs: Bool
+    /// What a person should know about the state: that an I/O error halted the guest. `nil` where all is as usual.
+    public var remark: String?
 
-    public init(id: InstanceID, name: String, powerState: PowerState, isOurs: Bool) {
+    public init(id: InstanceID, name: String, powerState: PowerState, isOurs: Bool, remark: String? = nil) {
         (self.id, self.name, self.powerState, self.isOurs) = (id, name, powerState, isOurs)
+        self.remark = remark
     }
 }
 
@@ -69,9 +107,11 @@ public struct HostCapacity: Sendable, Hashable {
     }
 }
 
-/// Where an image's bytes come from. Called at most once a fetch; each call of `write` returns when the bytes are taken.
+/// Where an image's bytes come from: gives all bytes from `offset` on, in order. Called again, from where the bytes
+/// broke off, after a failure that may not come again. Each call of `write` returns when the bytes are taken.
 public typealias ImageSource =
     @Sendable (
+        _ offset: Int64,
         _ write: @escaping @Sendable ([UInt8]) async throws -> Void
     ) async throws -> Void
 
@@ -97,19 +137,24 @@ public protocol VirtDriver: Sendable {
     func observe(_ id: InstanceID) async throws -> GuestObservation?
 
     /// Has the image in the cache: fetched through `source` if it is not there, inspected, its digest verified, written
-    /// afresh as the base. One download however many ask. Refuses an image larger than `flavor`'s root disk.
+    /// afresh as the base. One download however many ask. Refuses an image larger than `flavor`'s root disk, and disks
+    /// that do not fit on the host. An image that is there stays for ten minutes at least.
     func prepareImage(_ image: ImageReference, for flavor: Flavor, source: @escaping ImageSource) async throws
     /// Reserves what the NICs of an instance need, and names them.
     func plugNetwork(_ instance: Instance) async throws -> [NetworkInterface]
     func unplugNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws
-    /// The root overlay (and the instance's folder) at the flavor's size.
+    /// The instance's folder with its disks at the flavor's sizes: root, ephemeral, swap.
     func createDisks(_ guest: GuestSpecification) async throws
     /// Every file of the instance, its folder included.
     func removeDisks(_ id: InstanceID) async throws
-    func writeConfigDrive(_ guest: GuestSpecification, adminPassword: String?) async throws
-    /// Defines the domain from the record; replaces a definition of ours.
+    /// Removes from the image cache what nothing uses any more. Seconds, on a slow file system more.
+    func tidyImageCache() async throws
+    /// Writes the guest's config drive; that of the rescue when it is being rescued.
+    func writeConfigDrive(_ guest: GuestSpecification, secrets: ConfigDriveSecrets) async throws
+    /// Defines the domain from the record; replaces a definition of ours. With a rescue image the guest boots from the
+    /// rescue's disk, and has its own ones beside it.
     func define(_ guest: GuestSpecification) async throws
-    /// Powers on a defined guest; nothing when it runs.
+    /// Powers on a defined guest, from its saved memory where there is some; nothing when it runs.
     func powerOn(_ id: InstanceID) async throws
     /// Asks the guest to shut down and waits; after `grace` (or at once when it is zero) pulls the plug.
     func powerOff(_ id: InstanceID, grace: Duration) async throws
@@ -117,6 +162,66 @@ public protocol VirtDriver: Sendable {
     func softReboot(_ id: InstanceID, grace: Duration) async throws -> Bool
     /// Removes the domain's definition with its NVRAM, TPM state and managed save; the guest must be off.
     func undefine(_ id: InstanceID) async throws
+    /// Stops the guest's processors; its memory stays.
+    func pause(_ id: InstanceID) async throws
+    /// Lets a paused guest go on.
+    func unpause(_ id: InstanceID) async throws
+    /// Saves the guest's memory to disk and turns it off; nothing when it is off and saved. As long as the memory takes
+    /// to write; when the caller is cancelled the guest goes on.
+    func suspend(_ id: InstanceID) async throws
+    /// Powers on from the memory that `suspend` saved; nothing when the guest runs. `.notFound` when nothing is saved:
+    /// never boots instead.
+    func resume(_ id: InstanceID) async throws
+    /// Removes the memory that `suspend` saved, so that the next start is a boot.
+    func discardSavedMemory(_ id: InstanceID) async throws
+    /// The rescue's root disk, from the image that `guest.rescueImage` names and that `prepareImage` has fetched.
+    func createRescueDisks(_ guest: GuestSpecification) async throws
+    /// The rescue's disks and config drive.
+    func removeRescueDisks(_ id: InstanceID) async throws
+    /// Writes a self-contained copy of the root disk as of one moment. A guest that runs goes on running; with
+    /// `quiesce` its file systems are frozen for that moment. `name` is the copy's own, a uuid: the same again gives the
+    /// copy that is there. `progress` is called with 0…1; first with 0 when the moment is past.
+    func takeSnapshot(
+        _ guest: GuestSpecification, name: String, order: SnapshotRequest,
+        progress: @escaping @Sendable (Double) async -> Void
+    ) async throws -> SnapshotFile
+    /// Up to `count` bytes of the copy from `offset`; fewer at its end.
+    func readSnapshot(_ snapshot: SnapshotFile, at offset: Int64, count: Int) async throws -> [UInt8]
+    /// Ends what `takeSnapshot` has under way for `name`, thaws the guest, and removes the copy.
+    func removeSnapshot(_ id: InstanceID, name: String) async throws
+    /// The copies of which there is anything on this host, complete or not.
+    func snapshots() async throws -> Set<SnapshotName>
+    /// Sets a password through the guest agent. `.conflict` when the guest is off or has no agent that answers, `.timeout`
+    /// when the agent took the request and says nothing.
+    func setPassword(_ id: InstanceID, user: String, password: String) async throws
+    /// Whether the guest's agent answers within some seconds.
+    func pingGuestAgent(_ id: InstanceID) async throws -> Bool
+    /// Reserves what one more NIC needs, and names it. The same MAC again for the same `key`.
+    func plugInterface(
+        _ guest: GuestSpecification, key: String, ipv4Address: String?, tag: String?
+    ) async throws -> NetworkInterface
+    /// Adds a plugged NIC to the definition, and to the guest when it is on.
+    func attachInterface(_ interface: NetworkInterface, to guest: GuestSpecification) async throws
+    /// Removes a NIC from the guest when it is on, which must let it go within a time, and then from the definition.
+    /// Nothing has changed when it fails.
+    func detachInterface(_ interface: NetworkInterface, from guest: GuestSpecification) async throws
+    /// Gives back what one NIC of a guest reserved.
+    func unplugInterface(_ interface: NetworkInterface, of id: InstanceID) async throws
+    /// Sends the guest a non-maskable interrupt. `.conflict` when it is off.
+    func injectNMI(_ id: InstanceID) async throws
+    /// Counters of a running guest. `.conflict` when it is off.
+    func diagnostics(_ id: InstanceID) async throws -> GuestDiagnostics
     /// The last bytes of the console log, at most `limit`.
     func consoleLog(_ id: InstanceID, limit: Int) async throws -> [UInt8]
+}
+
+/// How a copy of a root disk is to be made.
+public struct SnapshotRequest: Sendable, Hashable {
+    public enum Quiesce: Sendable, Hashable {
+        case no, ifPossible, required
+    }
+    public var format: DiskFormat
+    public var quiesce: Quiesce
+
+    public init(format: DiskFormat, quiesce: Quiesce) { (self.format, self.quiesce) = (format, quiesce) }
 }

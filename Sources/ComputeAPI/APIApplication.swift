@@ -3,9 +3,10 @@ public import HTTP
 public import Identity
 public import Images
 public import Model
+internal import Placement
 public import Telemetry
 
-/// Everything that the public port serves: identity, compute, image, Apus's own calls, and an index.
+/// Everything that the public port serves: identity, compute, image, placement, Apus's own calls, and an index.
 public struct APIApplication: Sendable {
     public let router: Router
 
@@ -30,6 +31,11 @@ public struct APIApplication: Sendable {
             imageRouter(service: images, authenticate: Self.imageAuthenticator(authenticate)) {
                 baseURL(of: $0) + "/image"
             })
+        router.mount(
+            "/placement",
+            placementRouter(database: database, authenticate: Self.placementAuthenticator(identity), now: now) {
+                baseURL(of: $0) + "/placement"
+            })
         router.mount("/apus/v1/image-data", imageDataRouter(service: images))
         router.mount(
             "/apus/v1",
@@ -47,7 +53,7 @@ public struct APIApplication: Sendable {
             writer.array("services") { writer in
                 for (type, path) in [
                     ("identity", "/identity/v3"), ("compute", "/compute/v2.1"), ("image", "/image"),
-                    ("apus", "/apus/v1"),
+                    ("placement", "/placement"), ("apus", "/apus/v1"),
                 ] {
                     writer.object {
                         $0.member("type", type)
@@ -70,6 +76,21 @@ public struct APIApplication: Sendable {
                 throw APIError.forbidden("A token that is scoped to a project is needed.")
             }
             return APICaller(userID: context.userID, projectID: project, roles: context.roles)
+        }
+    }
+
+    /// Hosts belong to no project, so a token for the whole system will do as well as one for a project.
+    private static func placementAuthenticator(_ identity: IdentityService) -> PlacementAuthenticator {
+        { request in
+            guard let token = request.headers["X-Auth-Token"], let context = try await identity.validate(token) else {
+                throw PlacementError(
+                    401, "The request you have made requires authentication.",
+                    headers: ["WWW-Authenticate": "Keystone uri=\"\(baseURL(of: request))/identity\""])
+            }
+            switch context.scope {
+            case .project, .system: return context.roles
+            case .domain, nil: throw PlacementError(403, "A token for a project or for the system is needed.")
+            }
         }
     }
 

@@ -62,7 +62,8 @@ public final class APIService: Sendable {
             conductor: conductor,
             settings: APISettings(
                 configuration, serviceDownTime: configuration[DatabaseOptions.serviceDownTime],
-                availabilityZone: configuration[APIOptions.availabilityZone]),
+                availabilityZone: configuration[APIOptions.availabilityZone],
+                reclaimInterval: configuration[DatabaseOptions.reclaimInterval]),
             region: configuration[IdentityOptions.region], executor: BlockingExecutor(name: "api", threads: 2), now: now
         )
         server = HTTPServer(

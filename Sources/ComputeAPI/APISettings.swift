@@ -1,51 +1,71 @@
 public import Configuration
+public import Model
 
 /// What the compute API takes from the configuration.
 public struct APISettings: Sendable, Hashable {
-    /// Limits; -1 is none.
-    public struct Quotas: Sendable, Hashable {
-        public var instances: Int
-        public var cores: Int
-        public var memoryMiB: Int
-        public var metadataItems: Int
-        public var keyPairs: Int
-
-        public init(
-            instances: Int = 10, cores: Int = 20, memoryMiB: Int = 51_200, metadataItems: Int = 128,
-            keyPairs: Int = 100
-        ) {
-            (self.instances, self.cores, self.memoryMiB) = (instances, cores, memoryMiB)
-            (self.metadataItems, self.keyPairs) = (metadataItems, keyPairs)
-        }
-    }
-
-    public var quotas: Quotas
+    /// What the configuration says; the database's limits come before them.
+    public var quotas: QuotaLimits
+    /// Whether usage is counted again in the transaction that adds servers.
+    public var isQuotaRechecked: Bool
     public var maxLimit: Int
     public var isPasswordShown: Bool
     /// A service that was not heard of for so long is down.
     public var serviceDownTime: Duration
     /// The zone of hosts that are in no other.
     public var availabilityZone: String
+    /// How long a deleted server can be restored; zero: not at all.
+    public var reclaimInterval: Duration
+    /// How long an answer that tells the end of an operation is waited for.
+    public var operationPatience: Duration
+    /// Of images made of servers.
+    public var snapshotFormat: DiskFormat
+    /// What such images do not inherit.
+    public var nonInheritableProperties: Set<String>
+    /// What servers are rescued with when nobody says; `nil` for their own image.
+    public var rescueImage: ImageID?
+    /// How many disks on the host one creation may ask for; -1 for any number.
+    public var maxLocalBlockDevices: Int
 
     public init(
-        quotas: Quotas = Quotas(), maxLimit: Int = 1_000, isPasswordShown: Bool = true,
-        serviceDownTime: Duration = .seconds(25), availabilityZone: String = "nova"
+        quotas: QuotaLimits = QuotaLimits(), isQuotaRechecked: Bool = true, maxLimit: Int = 1_000,
+        isPasswordShown: Bool = true,
+        serviceDownTime: Duration = .seconds(25), availabilityZone: String = "nova",
+        reclaimInterval: Duration = .zero, operationPatience: Duration = .seconds(30),
+        snapshotFormat: DiskFormat = .qcow2, nonInheritableProperties: Set<String> = [],
+        rescueImage: ImageID? = nil, maxLocalBlockDevices: Int = 3
     ) {
-        (self.quotas, self.maxLimit, self.isPasswordShown) = (quotas, maxLimit, isPasswordShown)
+        (self.quotas, self.isQuotaRechecked) = (quotas, isQuotaRechecked)
+        (self.maxLimit, self.isPasswordShown) = (maxLimit, isPasswordShown)
         (self.serviceDownTime, self.availabilityZone) = (serviceDownTime, availabilityZone)
+        (self.snapshotFormat, self.nonInheritableProperties) = (snapshotFormat, nonInheritableProperties)
+        (self.reclaimInterval, self.operationPatience) = (reclaimInterval, operationPatience)
+        (self.rescueImage, self.maxLocalBlockDevices) = (rescueImage, maxLocalBlockDevices)
     }
 
     /// - Parameters:
     ///   - serviceDownTime: `[DEFAULT] service_down_time`.
     ///   - availabilityZone: `[DEFAULT] default_availability_zone`.
-    public init(_ configuration: Configuration, serviceDownTime: Duration, availabilityZone: String) {
+    ///   - reclaimInterval: `[DEFAULT] reclaim_instance_interval`.
+    public init(
+        _ configuration: Configuration, serviceDownTime: Duration, availabilityZone: String, reclaimInterval: Duration
+    ) {
+        let rescue = configuration[APIOptions.rescueImageID]
         self.init(
-            quotas: Quotas(
+            quotas: QuotaLimits(
                 instances: configuration[APIOptions.instances], cores: configuration[APIOptions.cores],
                 memoryMiB: configuration[APIOptions.ram], metadataItems: configuration[APIOptions.metadataItems],
-                keyPairs: configuration[APIOptions.keyPairs]),
+                injectedFiles: configuration[APIOptions.injectedFiles],
+                injectedFileContentBytes: configuration[APIOptions.injectedFileContentBytes],
+                injectedFilePathBytes: configuration[APIOptions.injectedFilePathLength],
+                keyPairs: configuration[APIOptions.keyPairs], serverGroups: configuration[APIOptions.serverGroups],
+                serverGroupMembers: configuration[APIOptions.serverGroupMembers]),
+            isQuotaRechecked: configuration[APIOptions.isQuotaRechecked],
             maxLimit: configuration[APIOptions.maxLimit],
             isPasswordShown: configuration[APIOptions.isInstancePasswordEnabled], serviceDownTime: serviceDownTime,
-            availabilityZone: availabilityZone)
+            availabilityZone: availabilityZone, reclaimInterval: reclaimInterval,
+            snapshotFormat: configuration[APIOptions.snapshotFormat] == .raw ? .raw : .qcow2,
+            nonInheritableProperties: Set(configuration[APIOptions.nonInheritableProperties]),
+            rescueImage: rescue.isEmpty ? nil : ImageID(rescue.lowercased()),
+            maxLocalBlockDevices: configuration[APIOptions.maxLocalBlockDevices])
     }
 }

@@ -16,6 +16,9 @@ public func computeRouter(
     routes.addServers()
     routes.addServerDetails()
     routes.addServerActions()
+    routes.addConsoles()
+    routes.addDiagnostics()
+    routes.addInterfaces()
     routes.addInstanceActions()
     routes.addFlavors()
     routes.addFlavorSpecs()
@@ -23,6 +26,7 @@ public func computeRouter(
     routes.addServices()
     routes.addHypervisors()
     routes.addLimits()
+    routes.addQuotas()
     routes.addNetworkProxies()
     return routes.router
 }
@@ -136,6 +140,7 @@ func findServer(
 func computeAnswer(to error: any Error) -> HTTPResponse {
     switch error {
     case let error as APIError: return error.response
+    case let error as QuotaExceeded: return error.apiError.response
     case StoreError.notFound(let what): return APIError.notFound("\(what) could not be found.").response
     case StoreError.exists(let what): return APIError.conflict("\(what) already exists.").response
     case StoreError.conflict(let current):

@@ -6,6 +6,9 @@ internal import Telemetry
 public final class ConductorLink: Sendable {
     private let wakeConductor: @Sendable () async throws -> Void
     private let fetchConsole: @Sendable (InstanceID, Int?) async throws -> String
+    private let fetchDiagnostics: @Sendable (InstanceID) async throws -> GuestDiagnostics
+    private let pingAgent: @Sendable (InstanceID) async throws -> PingGuestAgent.Result
+    private let injectCrash: @Sendable (InstanceID) async throws -> Void
     private let forget: @Sendable (HostName) async throws -> Void
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
@@ -14,9 +17,13 @@ public final class ConductorLink: Sendable {
     public init(
         wake: @escaping @Sendable () async throws -> Void,
         consoleOutput: @escaping @Sendable (InstanceID, Int?) async throws -> String,
+        diagnostics: @escaping @Sendable (InstanceID) async throws -> GuestDiagnostics,
+        guestAgent: @escaping @Sendable (InstanceID) async throws -> PingGuestAgent.Result,
+        crashDump: @escaping @Sendable (InstanceID) async throws -> Void,
         forget: @escaping @Sendable (HostName) async throws -> Void
     ) {
         (wakeConductor, fetchConsole, self.forget) = (wake, consoleOutput, forget)
+        (fetchDiagnostics, pingAgent, injectCrash) = (diagnostics, guestAgent, crashDump)
         // One pending wake says as much as a thousand.
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -30,6 +37,9 @@ public final class ConductorLink: Sendable {
                     FetchConsoleOutput.self, FetchConsoleOutput.Params(instance: instance, lines: lines)
                 ).output
             },
+            diagnostics: { try await client.call(FetchDiagnostics.self, FetchDiagnostics.Params(instance: $0)) },
+            guestAgent: { try await client.call(FetchGuestAgent.self, FetchGuestAgent.Params(instance: $0)) },
+            crashDump: { _ = try await client.call(TriggerCrashDump.self, TriggerCrashDump.Params(instance: $0)) },
             forget: { _ = try await client.call(ForgetHost.self, ForgetHost.Params(host: $0)) })
     }
 
@@ -52,6 +62,18 @@ public final class ConductorLink: Sendable {
     func consoleOutput(_ instance: InstanceID, lines: Int?) async throws -> String {
         try await fetchConsole(instance, lines)
     }
+
+    func diagnostics(_ instance: InstanceID) async throws -> GuestDiagnostics {
+        try await fetchDiagnostics(instance)
+    }
+
+    /// Whether the guest's agent answers.
+    func pingGuestAgent(_ instance: InstanceID) async throws -> PingGuestAgent.Result {
+        try await pingAgent(instance)
+    }
+
+    /// Sends the guest a non-maskable interrupt.
+    func triggerCrashDump(_ instance: InstanceID) async throws { try await injectCrash(instance) }
 
     /// Tells the conductor that what it knows of `host` has changed; it also notices by itself.
     func forget(_ host: HostName) async {

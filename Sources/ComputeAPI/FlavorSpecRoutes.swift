@@ -1,4 +1,5 @@
 internal import Database
+internal import GuestHardware
 internal import HTTP
 internal import Model
 
@@ -91,6 +92,11 @@ private func readSpecs(_ value: JSON) throws(APIError) -> [String: String] {
             }
         guard let text, text.unicodeScalars.count <= 255, !text.utf8.contains(0) else {
             throw .badRequest("Invalid input for extra_specs: the value of \(key) is a text of up to 255 characters.")
+        }
+        do throws(HardwareError) {
+            try GuestHardware.check(flavorSpec: key, value: text)
+        } catch {
+            throw .badRequest("Invalid input for extra_specs: \(error).")
         }
         specs[key] = text
     }

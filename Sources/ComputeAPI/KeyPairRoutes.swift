@@ -68,9 +68,12 @@ private func createKeyPair(_ call: ComputeCall, _ parts: ComputeParts) async thr
         name: name, userID: user, type: type, publicKey: made.publicKey, fingerprint: made.fingerprint,
         createdAt: parts.now())
     do {
-        try await parts.database.keyPairs.create(pair, limit: parts.settings.quotas.keyPairs)
-    } catch is KeyPairLimitReached {
-        throw APIError.forbidden("Quota exceeded, too many key pairs.")
+        // They are the user's, whose limit is that of the project that the caller speaks for.
+        let limits = try await parts.limits(of: call.caller.projectID, user)
+        try await parts.database.keyPairs.create(pair, limit: limits.user[.keyPairs])
+    } catch let reached as KeyPairLimitReached {
+        throw QuotaExceeded(
+            shortages: [.init(resource: .keyPairs, requested: 1, used: reached.used, limit: reached.limit)])
     } catch StoreError.exists {
         throw APIError.conflict("Key pair '\(name)' already exists.")
     }

@@ -12,21 +12,25 @@ extension ComputeRoutes {
                 try call.require("limits:other_project")
                 project = ProjectID(named)
             }
-            let usage = try await parts.database.instances.usage(of: project)
-            let quotas = parts.settings.quotas
+            let (limits, inUse) = try await parts.database.quotas.report(
+                of: project, configured: parts.settings.quotas)
+            let quotas = limits.project
             return jsonAnswer(capacity: 1_024) { writer in
                 writer.object("limits") { writer in
                     // No rate limits: the member is there for clients that read it.
                     writer.array("rate") { _ in }
                     writer.object("absolute") { writer in
-                        writer.member("maxTotalInstances", quotas.instances)
-                        writer.member("maxTotalCores", quotas.cores)
-                        writer.member("maxTotalRAMSize", quotas.memoryMiB)
-                        writer.member("maxServerMeta", quotas.metadataItems)
-                        writer.member("maxTotalKeypairs", quotas.keyPairs)
-                        writer.member("totalInstancesUsed", usage.instances)
-                        writer.member("totalCoresUsed", usage.cores)
-                        writer.member("totalRAMUsed", usage.memoryMiB)
+                        writer.member("maxTotalInstances", quotas[.instances])
+                        writer.member("maxTotalCores", quotas[.cores])
+                        writer.member("maxTotalRAMSize", quotas[.ram])
+                        writer.member("maxServerMeta", quotas[.metadataItems])
+                        writer.member("maxTotalKeypairs", quotas[.keyPairs])
+                        writer.member("maxServerGroups", quotas[.serverGroups])
+                        writer.member("maxServerGroupMembers", quotas[.serverGroupMembers])
+                        writer.member("totalInstancesUsed", inUse[.instances])
+                        writer.member("totalCoresUsed", inUse[.cores])
+                        writer.member("totalRAMUsed", inUse[.ram])
+                        writer.member("totalServerGroupsUsed", inUse[.serverGroups])
                         writeOldLimits(call, quotas, to: &writer)
                     }
                 }
@@ -35,18 +39,18 @@ extension ComputeRoutes {
     }
 }
 
-/// Limits that later versions dropped. What is not served admits nothing.
-private func writeOldLimits(_ call: ComputeCall, _ quotas: APISettings.Quotas, to writer: inout JSONWriter) {
+/// Limits that later versions dropped.
+private func writeOldLimits(_ call: ComputeCall, _ quotas: QuotaLimits, to writer: inout JSONWriter) {
     if !call.isAtLeast(36) {
-        writer.member("maxTotalFloatingIps", 0)
+        writer.member("maxTotalFloatingIps", quotas[.floatingIPs])
         writer.member("totalFloatingIpsUsed", 0)
-        writer.member("maxSecurityGroups", 0)
+        writer.member("maxSecurityGroups", quotas[.securityGroups])
         writer.member("totalSecurityGroupsUsed", 0)
-        writer.member("maxSecurityGroupRules", 0)
+        writer.member("maxSecurityGroupRules", quotas[.securityGroupRules])
     }
-    if !call.isAtLeast(39) { writer.member("maxImageMeta", quotas.metadataItems) }
+    if !call.isAtLeast(39) { writer.member("maxImageMeta", quotas[.metadataItems]) }
     if !call.isAtLeast(57) {
-        writer.member("maxPersonality", 0)
-        writer.member("maxPersonalitySize", 0)
+        writer.member("maxPersonality", quotas[.injectedFiles])
+        writer.member("maxPersonalitySize", quotas[.injectedFileContentBytes])
     }
 }

@@ -5,6 +5,8 @@ enum Policy {
         /// Every authenticated caller.
         case anyone
         case reader, member, manager, admin
+        /// Readers of the project that is asked about, and administrators.
+        case ownReader
         /// The user whose thing it is, or an administrator.
         case owner
 
@@ -12,6 +14,7 @@ enum Policy {
             switch self {
             case .anyone: true
             case .reader: caller.roles.contains("reader") || caller.isAdmin
+            case .ownReader: owner && caller.roles.contains("reader") || caller.isAdmin
             case .member: caller.roles.contains("member") || caller.isAdmin
             case .manager: caller.roles.contains("manager") || caller.isAdmin
             case .admin: caller.isAdmin
@@ -66,6 +69,7 @@ enum Policy {
         "os-suspend-server:resume": .member,
         "os-lock-server:lock": .member,
         "os-lock-server:unlock": .member,
+        "os-lock-server:unlock:unlock_override": .admin,
         "os-rescue": .member,
         "os-unrescue": .member,
         "os-shelve:shelve": .member,
@@ -84,6 +88,11 @@ enum Policy {
         "os-migrate-server:migrate": .manager,
         "os-migrate-server:migrate_live": .manager,
         "os-remote-consoles": .member,
+        "os-server-diagnostics": .admin,
+        "os-attach-interfaces:list": .reader,
+        "os-attach-interfaces:show": .reader,
+        "os-attach-interfaces:create": .member,
+        "os-attach-interfaces:delete": .member,
         "os-multinic:add": .member,
         "os-multinic:remove": .member,
         "os-floating-ips:add": .member,
@@ -116,10 +125,18 @@ enum Policy {
         "os-aggregates:index": .admin,
         "limits": .anyone,
         "limits:other_project": .admin,
+        "os-quota-sets:show": .ownReader,
+        "os-quota-sets:detail": .ownReader,
+        "os-quota-sets:defaults": .anyone,
+        "os-quota-sets:update": .admin,
+        "os-quota-sets:delete": .admin,
+        "os-quota-class-sets:show": .admin,
+        "os-quota-class-sets:update": .admin,
         "os-availability-zone:list": .reader,
         "os-availability-zone:detail": .admin,
         "extensions": .anyone,
         "network-proxies": .anyone,
+        "apus:guest-agent": .member,
         "apus:tasks": .admin,
         "apus:hosts": .admin,
     ]

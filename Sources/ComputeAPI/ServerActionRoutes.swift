@@ -1,5 +1,6 @@
 internal import Database
 internal import HTTP
+internal import Images
 internal import Model
 internal import RPC
 
@@ -24,7 +25,9 @@ extension ComputeRoutes {
             }
             try call.require(action.rule)
             switch action.content {
-            case .served(let run): return try await run(call, server, argument, parts)
+            case .served(let run):
+                return try await run(
+                    ServerActionCall(name: name, argument: argument, server: server, call: call, parts: parts))
             case .notBuilt: throw APIError.notAvailable("The action '\(name)'")
             }
         }
@@ -33,7 +36,7 @@ extension ComputeRoutes {
 
 /// One action: its rule, the versions at which there is such an action, and what it does.
 struct ServerAction: Sendable {
-    typealias Run = @Sendable (ComputeCall, Instance, JSON, ComputeParts) async throws -> HTTPResponse
+    typealias Run = @Sendable (ServerActionCall) async throws -> HTTPResponse
 
     enum Content: Sendable {
         case served(Run)
@@ -45,113 +48,114 @@ struct ServerAction: Sendable {
     let versions: ClosedRange<Int>
     let content: Content
 
-    private init(_ rule: String, _ versions: ClosedRange<Int> = 1...Int.max, _ content: Content = .notBuilt) {
-        (self.rule, self.versions, self.content) = (rule, versions, content)
+    /// An action that Apus does not have yet.
+    private init(absent rule: String, at versions: ClosedRange<Int> = 1...Int.max) {
+        (self.rule, self.versions, content) = (rule, versions, .notBuilt)
     }
 
-    private static let always = 1...Int.max
+    private init(_ rule: String, at versions: ClosedRange<Int> = 1...Int.max, _ run: @escaping Run) {
+        (self.rule, self.versions, content) = (rule, versions, .served(run))
+    }
+
+    /// An action without argument that is one command to the guest's host.
+    private init(
+        _ rule: String, _ request: InstanceRequest, _ command: GuestCommand,
+        change: @escaping @Sendable (inout Instance) -> Void = { _ in }
+    ) {
+        self.init(rule) { action in
+            try action.requireNoArgument()
+            return try await action.command(request, command, change: change)
+        }
+    }
 
     static let all: [String: ServerAction] = [
-        "os-start": ServerAction("servers:start", always, .served(start)),
-        "os-stop": ServerAction("servers:stop", always, .served(stop)),
-        "reboot": ServerAction("servers:reboot", always, .served(reboot)),
-        "os-getConsoleOutput": ServerAction("os-console-output", always, .served(consoleOutput)),
-        "pause": ServerAction("os-pause-server:pause"),
-        "unpause": ServerAction("os-pause-server:unpause"),
-        "suspend": ServerAction("os-suspend-server:suspend"),
-        "resume": ServerAction("os-suspend-server:resume"),
-        "lock": ServerAction("os-lock-server:lock"),
-        "unlock": ServerAction("os-lock-server:unlock"),
-        "resize": ServerAction("servers:resize"),
-        "confirmResize": ServerAction("servers:confirm_resize"),
-        "revertResize": ServerAction("servers:revert_resize"),
-        "rebuild": ServerAction("servers:rebuild"),
-        "rescue": ServerAction("os-rescue"),
-        "unrescue": ServerAction("os-unrescue"),
-        "shelve": ServerAction("os-shelve:shelve"),
-        "shelveOffload": ServerAction("os-shelve:shelve_offload"),
-        "unshelve": ServerAction("os-shelve:unshelve"),
-        "createImage": ServerAction("servers:create_image"),
-        "createBackup": ServerAction("os-create-backup"),
-        "changePassword": ServerAction("os-admin-password"),
-        "addSecurityGroup": ServerAction("os-security-groups:add"),
-        "removeSecurityGroup": ServerAction("os-security-groups:remove"),
-        "addFixedIp": ServerAction("os-multinic:add", 1...43),
-        "removeFixedIp": ServerAction("os-multinic:remove", 1...43),
-        "addFloatingIp": ServerAction("os-floating-ips:add", 1...43),
-        "removeFloatingIp": ServerAction("os-floating-ips:remove", 1...43),
-        "os-resetState": ServerAction("os-admin-actions:reset_state"),
-        "injectNetworkInfo": ServerAction("os-admin-actions:inject_network_info"),
-        "resetNetwork": ServerAction("os-admin-actions:reset_network"),
-        "forceDelete": ServerAction("os-deferred-delete:force"),
-        "restore": ServerAction("os-deferred-delete:restore"),
-        "evacuate": ServerAction("os-evacuate"),
-        "migrate": ServerAction("os-migrate-server:migrate"),
-        "os-migrateLive": ServerAction("os-migrate-server:migrate_live"),
-        "trigger_crash_dump": ServerAction("servers:trigger_crash_dump", 17...Int.max),
-        "os-getVNCConsole": ServerAction("os-remote-consoles", 1...5),
-        "os-getSPICEConsole": ServerAction("os-remote-consoles", 1...5),
-        "os-getSerialConsole": ServerAction("os-remote-consoles", 1...5),
-        "os-getRDPConsole": ServerAction("os-remote-consoles", 1...5),
+        "os-start": ServerAction("servers:start", .start, .start),
+        "os-stop": ServerAction("servers:stop", .stop, .stop),
+        "reboot": ServerAction("servers:reboot", reboot),
+        "os-getConsoleOutput": ServerAction("os-console-output", consoleOutput),
+        "pause": ServerAction("os-pause-server:pause", .pause, .pause),
+        "unpause": ServerAction("os-pause-server:unpause", .unpause, .unpause),
+        "suspend": ServerAction("os-suspend-server:suspend", .suspend, .suspend) { $0.rememberVMState() },
+        "resume": ServerAction("os-suspend-server:resume", .resume, .resume),
+        "lock": ServerAction("os-lock-server:lock", lock),
+        "unlock": ServerAction("os-lock-server:unlock", unlock),
+        "resize": ServerAction(absent: "servers:resize"),
+        "confirmResize": ServerAction(absent: "servers:confirm_resize"),
+        "revertResize": ServerAction(absent: "servers:revert_resize"),
+        "rebuild": ServerAction("servers:rebuild", rebuild),
+        "rescue": ServerAction("os-rescue", rescue),
+        "unrescue": ServerAction("os-unrescue", .unrescue, .unrescue),
+        "shelve": ServerAction("os-shelve:shelve", shelve),
+        "shelveOffload": ServerAction("os-shelve:shelve_offload", shelveOffload),
+        "unshelve": ServerAction("os-shelve:unshelve", unshelve),
+        "createImage": ServerAction("servers:create_image", createImage),
+        "createBackup": ServerAction("os-create-backup", createBackup),
+        "changePassword": ServerAction("os-admin-password", changePassword),
+        "addSecurityGroup": ServerAction(absent: "os-security-groups:add"),
+        "removeSecurityGroup": ServerAction(absent: "os-security-groups:remove"),
+        "addFixedIp": ServerAction(absent: "os-multinic:add", at: 1...43),
+        "removeFixedIp": ServerAction(absent: "os-multinic:remove", at: 1...43),
+        "addFloatingIp": ServerAction(absent: "os-floating-ips:add", at: 1...43),
+        "removeFloatingIp": ServerAction(absent: "os-floating-ips:remove", at: 1...43),
+        "os-resetState": ServerAction("os-admin-actions:reset_state", resetState),
+        "injectNetworkInfo": ServerAction(absent: "os-admin-actions:inject_network_info"),
+        "resetNetwork": ServerAction(absent: "os-admin-actions:reset_network"),
+        "forceDelete": ServerAction("os-deferred-delete:force", forceDelete),
+        "restore": ServerAction("os-deferred-delete:restore", restore),
+        "evacuate": ServerAction(absent: "os-evacuate"),
+        "migrate": ServerAction(absent: "os-migrate-server:migrate"),
+        "os-migrateLive": ServerAction(absent: "os-migrate-server:migrate_live"),
+        "trigger_crash_dump": ServerAction("servers:trigger_crash_dump", at: 17...Int.max, triggerCrashDump),
+        "os-getVNCConsole": ServerAction("os-remote-consoles", at: 1...5, remoteConsole(["novnc", "xvpvnc"])),
+        "os-getSPICEConsole": ServerAction("os-remote-consoles", at: 1...5, remoteConsole(["spice-html5"])),
+        "os-getSerialConsole": ServerAction("os-remote-consoles", at: 1...5, remoteConsole(["serial"])),
+        "os-getRDPConsole": ServerAction("os-remote-consoles", at: 1...5, remoteConsole(["rdp-html5"])),
     ]
+}
 
-    // MARK: - What is served
+/// An action on its way: what was asked of which server.
+struct ServerActionCall: Sendable {
+    let name: String
+    let argument: JSON
+    let server: Instance
+    let call: ComputeCall
+    let parts: ComputeParts
 
-    @Sendable private static func start(
-        _ call: ComputeCall, _ server: Instance, _ argument: JSON, _ parts: ComputeParts
-    ) async throws -> HTTPResponse {
-        try requireNoArgument(argument, "os-start")
-        return try await power(.start, .start, server, call, parts)
-    }
+    /// The argument's members; those that are left at the end are refused by `finish`.
+    func fields() throws(APIError) -> BodyFields { try BodyFields(argument, as: name) }
 
-    @Sendable private static func stop(
-        _ call: ComputeCall, _ server: Instance, _ argument: JSON, _ parts: ComputeParts
-    ) async throws -> HTTPResponse {
-        try requireNoArgument(argument, "os-stop")
-        return try await power(.stop, .stop, server, call, parts)
-    }
-
-    @Sendable private static func reboot(
-        _ call: ComputeCall, _ server: Instance, _ argument: JSON, _ parts: ComputeParts
-    ) async throws -> HTTPResponse {
-        var fields = try BodyFields(argument, as: "reboot")
-        guard let text = try fields.text("type")?.uppercased(), let type = RebootType(rawValue: text) else {
-            throw APIError.badRequest("Invalid input for field/attribute type: SOFT or HARD is wanted.")
-        }
-        try fields.finish()
-        return try await power(.reboot(type), type == .soft ? .softReboot : .hardReboot, server, call, parts)
-    }
-
-    private static func requireNoArgument(_ argument: JSON, _ name: String) throws(APIError) {
+    func requireNoArgument() throws(APIError) {
         guard argument.isNull || argument.members?.isEmpty == true else {
             throw .badRequest("Invalid input for \(name): the action has no argument.")
         }
     }
 
-    private static func power(
-        _ request: InstanceRequest, _ change: ChangePower.Change, _ server: Instance, _ call: ComputeCall,
-        _ parts: ComputeParts
+    /// Throws 400 when the guest has a TPM in software, whose state `request` would part from the disk.
+    func requireNoVirtualTPM(_ request: InstanceRequest) async throws {
+        var properties = server.imageProperties
+        if properties == nil { properties = try await parts.images.find(server.imageID)?.properties }
+        guard server.hasVirtualTPM(imageProperties: properties ?? [:]) else { return }
+        throw APIError.badRequest(server.virtualTPMRefusal(of: request.name))
+    }
+
+    /// Accepts `request` and has the host do `command`; the answer is 202.
+    func command(
+        _ request: InstanceRequest, _ command: GuestCommand,
+        change: @escaping @Sendable (inout Instance) throws -> Void = { _ in }
     ) async throws -> HTTPResponse {
-        _ = try await changeServer(server, request, call, parts, kind: TaskKind.power) {
-            PowerTaskState(instance: server.id, change: change)
+        _ = try await changeServer(server, request, call, parts, kind: TaskKind.guest, change: change) {
+            GuestTaskState(instance: $0.id, command: command)
         }
         return HTTPResponse(202)
     }
+}
 
-    @Sendable private static func consoleOutput(
-        _ call: ComputeCall, _ server: Instance, _ argument: JSON, _ parts: ComputeParts
-    ) async throws -> HTTPResponse {
-        var lines: Int?
-        if !argument.isNull {
-            var fields = try BodyFields(argument, as: "os-getConsoleOutput")
-            if let value = fields.take("length"), !value.isNull {
-                var length = try BodyFields(.object(["length": value]), as: "os-getConsoleOutput")
-                lines = try length.integer("length", -1...Int(Int32.max))
-            }
-            try fields.finish()
+extension Instance {
+    /// Keeps the state to come back to. A state to come back from is not one to come back to.
+    mutating func rememberVMState() {
+        switch vmState {
+        case .rescued, .shelved, .shelvedOffloaded, .softDeleted, .deleted, .building: break
+        default: previousVMState = vmState
         }
-        guard server.host != nil else { throw APIError.conflict("Instance \(server.id) is not ready") }
-        let output = try await parts.conductor.consoleOutput(server.id, lines: lines.flatMap { $0 < 0 ? nil : $0 })
-        return jsonAnswer(capacity: output.utf8.count + 64) { $0.member("output", output) }
     }
 }

@@ -1,7 +1,6 @@
 internal import Crypto
 internal import Database
 internal import HTTP
-internal import Images
 internal import Model
 internal import Tasks
 internal import Telemetry
@@ -9,7 +8,7 @@ internal import Telemetry
 /// Makes servers: everything that was asked for is looked up and checked, then instances, actions and tasks are inserted
 /// in one transaction, and the conductor is woken.
 func createServers(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTTPResponse {
-    let request = try ServerRequest(call)
+    let request = try ServerRequest(call, parts.settings)
     let creation = ServerCreation(request: request, call: call, parts: parts)
     let made = try await creation.run()
     parts.conductor.wake()
@@ -47,16 +46,39 @@ private struct ServerCreation: Sendable {
 
     func run() async throws -> Made {
         let flavor = try await flavor()
-        let image = try await image(for: flavor)
-        let publicKey = try await publicKey()
+        let image = try await bootImage(request.image ?? "", for: flavor, call, parts)
+        try request.localDisks?.require(from: flavor)
+        let publicKey = try await publicKey(named: request.keyName, of: call.caller.userID, parts)
         let zone = try zone()
-        try checkMetadata()
+        let limits = try await parts.limits(of: call.caller.projectID, call.caller.userID)
+        let ofEach = limits.project.stricter(limits.user)
+        try ofEach.require(.metadataItems, request.metadata.count)
+        try Personality.require(request.files, ofEach)
         let now = parts.now()
-        let count = try await count(of: flavor)
         let password = request.adminPassword ?? makePassword()
         let reservation = "r-" + makeText(8, of: "abcdefghijklmnopqrstuvwxyz0123456789")
-        var instances: [Instance] = []
-        for index in 0..<count {
+        var most = request.counts.upperBound
+        while true {
+            let count = try await count(of: flavor, upTo: most, limits)
+            let instances = makeInstances(
+                count, flavor: flavor, image: image, publicKey: publicKey, zone: zone, reservation: reservation,
+                now: now)
+            do {
+                let stored = try await insert(instances, limits, image: image, password: password, now: now)
+                guard let first = stored.first else { throw APIError(500, "No server was made.") }
+                return Made(first: first, reservationID: reservation, password: password)
+            } catch is QuotaExceeded where count > request.counts.lowerBound {
+                // Another request was quicker. Fewer fit than a moment ago, but perhaps still enough.
+                most = count - 1
+            }
+        }
+    }
+
+    private func makeInstances(
+        _ count: Int, flavor: Flavor, image: ImageReference, publicKey: String?, zone: String?, reservation: String,
+        now: Timestamp
+    ) -> [Instance] {
+        (0..<count).map { index in
             let id = InstanceID(makeUUID())
             let name = request.counts.upperBound == 1 ? request.name : "\(request.name)-\(index + 1)"
             var instance = Instance(
@@ -67,32 +89,45 @@ private struct ServerCreation: Sendable {
                 availabilityZone: zone, networks: request.networks, schedulerHints: request.hints,
                 reservationID: reservation, launchIndex: index, createdAt: now)
             instance.description = request.description
+            instance.localDisks = request.localDisks
             instance.accessIPv4 = request.accessIPv4.flatMap { $0.isEmpty ? nil : $0 }
             instance.accessIPv6 = request.accessIPv6.flatMap { $0.isEmpty ? nil : $0 }
-            instances.append(instance)
+            instance.imageProperties = image.properties
+            return instance
         }
-        let stored = try await insert(instances, image: image, password: password, now: now)
-        guard let first = stored.first else { throw APIError(500, "No server was made.") }
-        return Made(first: first, reservationID: reservation, password: password)
     }
 
     private func insert(
-        _ instances: [Instance], image: ImageReference, password: String, now: Timestamp
+        _ instances: [Instance], _ limits: QuotaStore.Limits, image: ImageReference, password: String, now: Timestamp
     ) async throws -> [Instance] {
         let actions = instances.map {
             InstanceAction(
                 instance: $0.id, requestID: call.requestID, kind: .create, userID: call.caller.userID,
                 projectID: call.caller.projectID, startedAt: now)
         }
-        let tasks = try instances.map {
+        let batch = instances.count > 1 ? TaskID(TaskEngine.makeID()) : nil
+        var tasks = try instances.map {
             try TaskEngine.makeRow(
-                kind: TaskKind.build, instance: $0.id, requestID: call.requestID, generation: $0.fence.generation,
-                state: BuildTaskState(instance: $0.id, image: image, adminPassword: password), now: now)
+                kind: TaskKind.build, instance: $0.id, parent: batch, requestID: call.requestID,
+                generation: $0.fence.generation,
+                state: BuildTaskState(
+                    instance: $0.id, image: image, adminPassword: password,
+                    files: request.files.isEmpty ? nil : request.files), now: now)
         }
-        let (quotas, flavor, count) = (parts.settings.quotas, instances.first?.flavor, instances.count)
-        return try await parts.database.instances.create(instances, actions: actions, tasks: tasks) { usage in
-            guard let flavor else { return }
-            try QuotaCheck(quotas: quotas, usage: usage, flavor: flavor).require(count)
+        if let batch {
+            // One request, one task that stands for all of it.
+            var row = try TaskEngine.makeRow(
+                kind: TaskKind.batch, requestID: call.requestID, state: BatchTaskState(children: tasks.map(\.id)),
+                now: now)
+            row.id = batch
+            tasks.append(row)
+        }
+        let rows = tasks
+        guard parts.settings.isQuotaRechecked, let flavor = instances.first?.flavor else {
+            return try await parts.database.instances.create(instances, actions: actions, tasks: rows)
+        }
+        return try await parts.database.instances.create(instances, actions: actions, tasks: rows) { usage in
+            try QuotaCheck(limits: limits, usage: usage, flavor: flavor).require(instances.count)
         }
     }
 
@@ -102,42 +137,6 @@ private struct ServerCreation: Sendable {
         else { throw APIError.badRequest("Flavor \(request.flavor) could not be found.") }
         if flavor.rootGiB == 0 { try call.require("servers:create:zero_disk_flavor") }
         return flavor
-    }
-
-    private func image(for flavor: Flavor) async throws -> ImageReference {
-        let id = request.image ?? ""
-        guard let image = try await parts.images.find(ImageID(id)),
-            image.isVisible(to: call.caller.projectID) || call.caller.isAdmin
-        else { throw APIError.badRequest("Can not find requested image: \(id)") }
-        guard let reference = image.reference else {
-            throw APIError.badRequest("Image \(id) is not active: it is \(image.status.rawValue).")
-        }
-        guard image.minMemoryMiB <= flavor.memoryMiB else {
-            throw APIError.badRequest(
-                "Flavor's memory is too small for requested image: it has \(flavor.memoryMiB) MiB, "
-                    + "the image needs \(image.minMemoryMiB) MiB.")
-        }
-        guard flavor.rootGiB > 0 else { return reference }
-        let disk = Int64(flavor.rootGiB) << 30
-        guard reference.virtualSizeBytes <= disk else {
-            throw APIError.badRequest(
-                "Flavor's disk is too small for requested image. Flavor disk is \(disk) bytes, "
-                    + "image is \(reference.virtualSizeBytes) bytes.")
-        }
-        guard image.minDiskGiB <= flavor.rootGiB else {
-            throw APIError.badRequest(
-                "Flavor's disk is smaller than the minimum size specified in image metadata: it has "
-                    + "\(flavor.rootGiB) GiB, the image needs \(image.minDiskGiB) GiB.")
-        }
-        return reference
-    }
-
-    private func publicKey() async throws -> String? {
-        guard let name = request.keyName else { return nil }
-        guard let pair = try await parts.database.keyPairs.find(name, of: call.caller.userID) else {
-            throw APIError.badRequest("Invalid key_name provided.")
-        }
-        return pair.publicKey
     }
 
     /// `zone`, or `zone:host[:node]`, which only administrators may ask for.
@@ -154,36 +153,11 @@ private struct ServerCreation: Sendable {
         return text
     }
 
-    private func checkMetadata() throws(APIError) {
-        let limit = parts.settings.quotas.metadataItems
-        guard limit < 0 || request.metadata.count <= limit else {
-            throw .forbidden("Maximum number of metadata items exceeds \(limit)")
-        }
-    }
-
-    /// As many as the quota admits, at least the least that was asked for.
-    private func count(of flavor: Flavor) async throws -> Int {
-        guard request.counts.lowerBound < request.counts.upperBound else { return request.counts.lowerBound }
-        let usage = try await parts.database.instances.usage(of: call.caller.projectID)
-        let check = QuotaCheck(quotas: parts.settings.quotas, usage: usage, flavor: flavor)
-        return max(request.counts.lowerBound, min(request.counts.upperBound, check.headroom))
-    }
-
-    /// Letters and digits that are not taken for one another.
-    private func makePassword() -> String {
-        makeText(12, of: "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789")
-    }
-
-    private func makeText(_ length: Int, of alphabet: String) -> String {
-        let letters = Array(alphabet.utf8)
-        // Values beyond the last whole multiple of the alphabet would make its first letters likelier.
-        let limit = 256 / letters.count * letters.count
-        var text: [UInt8] = []
-        while text.count < length {
-            for byte in randomBytes(length * 2) where Int(byte) < limit && text.count < length {
-                text.append(letters[Int(byte) % letters.count])
-            }
-        }
-        return String(decoding: text, as: UTF8.self)
+    /// As many as the quota admits, at most `most`. Throws when it does not admit the least that was asked for.
+    private func count(of flavor: Flavor, upTo most: Int, _ limits: QuotaStore.Limits) async throws -> Int {
+        let usage = try await parts.database.instances.usage(of: call.caller.projectID, user: call.caller.userID)
+        let check = QuotaCheck(limits: limits, usage: usage, flavor: flavor)
+        try check.require(request.counts.lowerBound)
+        return max(request.counts.lowerBound, min(most, check.headroom))
     }
 }

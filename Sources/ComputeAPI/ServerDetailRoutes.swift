@@ -54,10 +54,10 @@ extension ComputeRoutes {
         }
         addServer(.put, "/tags", rule: "os-server-tags:update_all", versions: versions) { call, server in
             let tags = try ServerRequest.tags(try BodyFields.bodyList(call.request.bytes, member: "tags"))
-            return tagsAnswer(try await changeTags(server, parts) { $0 = tags }.tags)
+            return tagsAnswer(try await changeTags(server, call, parts) { $0 = tags }.tags)
         }
-        addServer(.delete, "/tags", rule: "os-server-tags:delete_all", versions: versions) { _, server in
-            _ = try await changeTags(server, parts) { $0 = [] }
+        addServer(.delete, "/tags", rule: "os-server-tags:delete_all", versions: versions) { call, server in
+            _ = try await changeTags(server, call, parts) { $0 = [] }
             return HTTPResponse(204)
         }
         addServer(.get, "/tags/{tag}", rule: "os-server-tags:show", versions: versions) { call, server in
@@ -67,7 +67,7 @@ extension ComputeRoutes {
         addServer(.put, "/tags/{tag}", rule: "os-server-tags:update", versions: versions) { call, server in
             let tag = try ServerRequest.tag(call.parameter("tag"))
             guard !server.tags.contains(tag) else { return HTTPResponse(204) }
-            _ = try await changeTags(server, parts) { tags in
+            _ = try await changeTags(server, call, parts) { tags in
                 guard tags.contains(tag) || tags.count < ServerRequest.maximumTagCount else {
                     throw APIError.badRequest("A server has at most \(ServerRequest.maximumTagCount) tags.")
                 }
@@ -79,7 +79,7 @@ extension ComputeRoutes {
         addServer(.delete, "/tags/{tag}", rule: "os-server-tags:delete", versions: versions) { call, server in
             let tag = call.parameter("tag")
             guard server.tags.contains(tag) else { throw missingTag(call, server) }
-            _ = try await changeTags(server, parts) { tags in tags.remove(tag) }
+            _ = try await changeTags(server, call, parts) { tags in tags.remove(tag) }
             return HTTPResponse(204)
         }
     }
@@ -139,25 +139,25 @@ private func changeMetadata(
     _ server: Instance, _ call: ComputeCall, _ parts: ComputeParts,
     _ change: @escaping @Sendable (inout [String: String]) -> Void
 ) async throws -> Instance {
-    let limit = parts.settings.quotas.metadataItems
+    let limits = try await parts.serverLimits(of: server)
     return try await parts.database.instances.update(server.id, now: parts.now()) { instance in
         guard instance.deletedAt == nil else { throw APIError.server(instance.id.rawValue) }
-        guard [.active, .paused, .suspended, .stopped].contains(instance.vmState) else {
-            let refusal = InvalidState(request: "update metadata", vmState: instance.vmState, taskState: nil)
-            throw APIError.conflict(refusal.message(for: instance.id))
-        }
+        try requireAdmitted(.changeMetadata, to: instance, call)
+        let before = instance.metadata.count
         change(&instance.metadata)
-        guard limit < 0 || instance.metadata.count <= limit else {
-            throw APIError.forbidden("Maximum number of metadata items exceeds \(limit)")
-        }
+        // A limit lowered since does not keep anybody from having fewer.
+        guard instance.metadata.count > before else { return }
+        try limits.require(.metadataItems, instance.metadata.count)
     }
 }
 
 private func changeTags(
-    _ server: Instance, _ parts: ComputeParts, _ change: @escaping @Sendable (inout Set<String>) throws -> Void
+    _ server: Instance, _ call: ComputeCall, _ parts: ComputeParts,
+    _ change: @escaping @Sendable (inout Set<String>) throws -> Void
 ) async throws -> Instance {
     try await parts.database.instances.update(server.id, now: parts.now()) { instance in
         guard instance.deletedAt == nil else { throw APIError.server(instance.id.rawValue) }
+        try requireAdmitted(.changeTags, to: instance, call)
         try change(&instance.tags)
     }
 }

@@ -15,8 +15,10 @@ struct ServerRequest: Sendable {
     var metadata: [String: String] = [:]
     var tags: Set<String> = []
     var userData: String?
+    var files: [InjectedFile] = []
     var isConfigDriveRequested = false
     var availabilityZone: String?
+    var localDisks: LocalDisks?
     var networks = NetworkRequest.auto
     var counts = 1...1
     var wantsReservation = false
@@ -25,12 +27,12 @@ struct ServerRequest: Sendable {
     var description: String?
     var hints: [String: [String]] = [:]
 
-    init(_ call: ComputeCall) throws(APIError) {
+    init(_ call: ComputeCall, _ settings: APISettings) throws(APIError) {
         let hintNames: Set<String> = ["os:scheduler_hints", "OS-SCH-HNT:scheduler_hints"]
         var (fields, others) = try BodyFields.body(call.request.bytes, member: "server", others: hintNames)
         name = try fields.requiredName("name")
         flavor = try fields.reference("flavorRef")
-        try readImage(&fields)
+        try readImage(&fields, settings)
         try readIdentity(&fields, call)
         try readGuest(&fields, call)
         try readNetworks(&fields, call)
@@ -42,7 +44,7 @@ struct ServerRequest: Sendable {
         }
     }
 
-    private mutating func readImage(_ fields: inout BodyFields) throws(APIError) {
+    private mutating func readImage(_ fields: inout BodyFields, _ settings: APISettings) throws(APIError) {
         if let value = fields.take("imageRef") {
             guard let text = value.text else { throw .badRequest("Invalid input for field/attribute imageRef.") }
             let id = text.contains("/") ? text.split(separator: "/").last.map(String.init) ?? "" : text
@@ -52,33 +54,17 @@ struct ServerRequest: Sendable {
         guard fields.take("block_device_mapping") == nil else {
             throw .badRequest("block_device_mapping needs a volume service, and there is none.")
         }
-        if let mappings = try fields.list("block_device_mapping_v2") { try readBlockDevices(mappings) }
+        if let list = try fields.list("block_device_mapping_v2") {
+            let devices = try BlockDevices(list, limit: settings.maxLocalBlockDevices)
+            guard image == nil || devices.image == nil || image == devices.image else {
+                throw BlockDevices.volumeNeeded
+            }
+            (image, localDisks) = (devices.image ?? image, devices.localDisks)
+        }
         guard image != nil else {
             throw .badRequest("Invalid imageRef provided: without a volume service a server boots from an image.")
         }
         _ = try fields.choice("OS-DCF:diskConfig", ["AUTO", "MANUAL"])
-    }
-
-    /// The clients name the image's own boot disk as a block device; anything else needs what is not there.
-    private mutating func readBlockDevices(_ mappings: [JSON]) throws(APIError) {
-        for mapping in mappings {
-            var fields = try BodyFields(mapping, as: "block_device_mapping_v2")
-            let id = try fields.nullableText("uuid") ?? nil
-            let source = try fields.nullableText("source_type") ?? nil
-            let destination = try fields.nullableText("destination_type") ?? nil
-            let isBootDisk = try fields.integer("boot_index", -1...Int(Int32.max)) == 0
-            guard source == "image", destination == nil || destination == "local", isBootDisk, mappings.count == 1,
-                let id, isUUID(id), image == nil || image == id.lowercased()
-            else {
-                throw .badRequest(
-                    "block_device_mapping_v2: only the image's own boot disk is available; other block devices need a "
-                        + "volume service, and there is none.")
-            }
-            image = id.lowercased()
-            _ = try fields.flag("delete_on_termination")
-            for name in ["device_name", "disk_bus", "device_type", "guest_format"] { _ = try fields.nullableText(name) }
-            try fields.finish()
-        }
     }
 
     private mutating func readIdentity(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {
@@ -115,13 +101,7 @@ struct ServerRequest: Sendable {
     static let maximumTagCount = maximumTags
 
     private mutating func readGuest(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {
-        if let data = try fields.nullableText("user_data", length: 0...65_535) ?? nil {
-            let compact = data.filter { !$0.isNewline }
-            guard Base64.decode(compact) != nil else {
-                throw .badRequest("Invalid input for field/attribute user_data: it must be base64.")
-            }
-            userData = compact.isEmpty ? nil : compact
-        }
+        userData = try Self.userData(&fields) ?? nil
         if let value = fields.take("config_drive"), !value.isNull, value != .string("") {
             guard let flag = value.boolean ?? value.text.flatMap(parseFlag) else {
                 throw .badRequest("Invalid input for field/attribute config_drive: true or false is wanted.")
@@ -129,8 +109,17 @@ struct ServerRequest: Sendable {
             isConfigDriveRequested = flag
         }
         availabilityZone = try fields.nullableText("availability_zone") ?? nil
-        guard !call.isAtLeast(57), let files = try fields.list("personality") else { return }
-        guard files.isEmpty else { throw .notAvailable("Injecting files (personality)") }
+        files = try Personality.read(&fields, call)
+    }
+
+    /// Base64 of at most 65,535 characters; the outer optional says whether the member was there.
+    static func userData(_ fields: inout BodyFields) throws(APIError) -> String?? {
+        guard let given = try fields.nullableText("user_data", length: 0...65_535) else { return nil }
+        guard let compact = given?.filter({ !$0.isNewline }), !compact.isEmpty else { return .some(nil) }
+        guard Base64.decode(compact) != nil else {
+            throw .badRequest("Invalid input for field/attribute user_data: it must be base64.")
+        }
+        return compact
     }
 
     private mutating func readNetworks(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {

@@ -87,9 +87,3 @@ func checkAddresses(_ ipv4: String?, _ ipv6: String?) throws(APIError) {
     if let ipv4, !ipv4.isEmpty, !isIPv4(ipv4) { throw .badRequest("accessIPv4 is not proper IPv4 format") }
     if let ipv6, !ipv6.isEmpty, !isIPv6(ipv6) { throw .badRequest("accessIPv6 is not proper IPv6 format") }
 }
-
-private func deleteServer(_ server: Instance, _ call: ComputeCall, _ parts: ComputeParts) async throws {
-    _ = try await changeServer(server, .delete, call, parts, kind: TaskKind.delete) {
-        DeleteTaskState(instance: server.id)
-    }
-}

@@ -5,8 +5,11 @@ internal import Model
 
 /// Writes servers as clients of each version see them.
 struct ServerView {
-    /// Which members a server's answer has: `PUT` gives fewer up to 2.74.
-    enum Form { case full, afterUpdate }
+    /// Which members a server's answer has: `PUT` and `rebuild` give fewer up to 2.74.
+    enum Form: Equatable {
+        case full, afterUpdate
+        case afterRebuild(adminPassword: String?)
+    }
 
     private let call: ComputeCall
     private let settings: APISettings
@@ -67,7 +70,8 @@ struct ServerView {
             if Self.showsProgress(server.status) { writer.member("progress", server.progress) }
             writeFault(server, to: &writer)
             if isFull { writeFullMembers(server, to: &writer) }
-            if call.isAtLeast(9) { writer.member("locked", false) }
+            if case .afterRebuild(let password) = form { writeRebuilt(server, password, to: &writer) }
+            if call.isAtLeast(9) { writer.member("locked", server.lock != nil) }
             if call.isAtLeast(19) { writer.member("description", server.description) }
             if call.isAtLeast(26) {
                 writer.array("tags") { writer in
@@ -76,6 +80,12 @@ struct ServerView {
             }
             if isFull, showsHostStatus { writer.member("host_status", hostStatus(server)) }
         }
+    }
+
+    private func writeRebuilt(_ server: Instance, _ password: String?, to writer: inout JSONWriter) {
+        if let password { writer.member("adminPass", password) }
+        if call.isAtLeast(54) { writer.member("key_name", server.keyName) }
+        if call.isAtLeast(57) { writer.member("user_data", server.userData) }
     }
 
     private static func showsProgress(_ status: ServerStatus) -> Bool {
@@ -139,8 +149,10 @@ struct ServerView {
         }
     }
 
+    /// Beside Nova's two states, where its guest has halted by itself, which the status does not tell.
     private func writeFault(_ server: Instance, to writer: inout JSONWriter) {
-        guard server.status == .error || server.status == .deleted, let fault = server.fault else { return }
+        let isHalted = server.powerState == .crashed || server.powerState == .paused && server.vmState == .active
+        guard server.status == .error || server.status == .deleted || isHalted, let fault = server.fault else { return }
         writer.object("fault") { writer in
             writer.member("code", fault.code)
             writer.member("created", fault.createdAt.iso8601)

@@ -30,8 +30,19 @@ public enum ConductorOptions {
         help: "How many tasks of one kind a conductor carries at once.",
         check: { (1...10_000).contains($0) ? nil : "a number from 1 to 10000" })
 
+    public static let trimInterval = Option<Duration>(
+        "conductor", "task_trim_interval", default: .seconds(600),
+        help: "Time between looks for ended tasks that may be forgotten; each up to a tenth earlier or later. "
+            + "Negative: none.",
+        check: { $0 < .zero || $0 >= .seconds(1) ? nil : "1 second or more, or a negative number" })
+    public static let taskRetention = Option<Duration>(
+        "conductor", "task_retention", default: .seconds(86_400),
+        help: "How long tasks that have ended are listed.",
+        check: { $0 >= .seconds(3_600) && $0 <= .seconds(3_650 * 86_400) ? nil : "1 hour to 10 years" })
+
     public static let all: [AnyOption] = [
         listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
         schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
+        trimInterval.erased, taskRetention.erased,
     ]
 }

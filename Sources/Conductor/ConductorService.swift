@@ -59,22 +59,32 @@ public final class ConductorService: Sendable {
             }, isPlaintextAllowed: isPlaintextAllowed)
         let ledger = InstanceLedger(instances: database.instances)
         let command = HostCommand(agents: agents, reports: database.reports)
+        let ticketSecret = try await database.settings.establish([
+            ImageTicketAuthority.settingName: randomBytes(32)
+        ])
+        let tickets = ImageTicketAuthority(secret: ticketSecret[ImageTicketAuthority.settingName] ?? [])
         ConductorTasks(
             ledger: ledger, command: command, liveness: liveness,
             cleanup: CleanupQueue(engine: engine, tasks: database.tasks),
-            scheduler: scheduler, maxAttempts: configuration[ConductorOptions.maxAttempts],
-            buildTimeout: configuration[ConductorOptions.buildTimeout], now: now
+            offload: OffloadQueue(
+                engine: engine, tasks: database.tasks,
+                afterSeconds: configuration[DatabaseOptions.shelvedOffloadTime]),
+            imageStorage: database.images, tasks: database.tasks,
+            scheduler: scheduler,
+            images: ServerImages(
+                storage: database.images, tickets: tickets, http: connections,
+                imageURL: configuration[ConductorOptions.imageURL], now: now),
+            maxAttempts: configuration[ConductorOptions.maxAttempts],
+            buildTimeout: configuration[ConductorOptions.buildTimeout],
+            hostPatience: min(configuration[DatabaseOptions.serviceDownTime], .seconds(60)), now: now
         ).register(on: engine)
         let rpc = RPCServer(
             name: "conductor",
             verifier: DatabasePeerVerifier(credentials: database.credentials, receiver: "conductor"),
             idempotency: database.idempotency, now: now)
-        let ticketSecret = try await database.settings.establish([
-            ImageTicketAuthority.settingName: randomBytes(32)
-        ])
         ReportService(
             database: database, engine: engine, liveness: liveness,
-            tickets: ImageTicketAuthority(secret: ticketSecret[ImageTicketAuthority.settingName] ?? []),
+            tickets: tickets,
             imageURL: configuration[ConductorOptions.imageURL],
             ticketLifetime: configuration[ConductorOptions.imageTicketLifetime], now: now
         ).register(on: rpc)
@@ -103,7 +113,8 @@ public final class ConductorService: Sendable {
                 try await self.engine.run()
             }
             group.addTask { await self.keepAlive() }
-            group.addTask { await self.trim() }
+            group.addTask { await self.trimming.run() }
+            group.addTask { await self.lapse() }
             try await group.waitForAll()
         }
         await server.stop(grace: .seconds(5))
@@ -126,18 +137,27 @@ public final class ConductorService: Sendable {
         }
     }
 
-    /// Finished tasks and reports are kept for a day, answers to repeated requests likewise.
-    private func trim() async {
+    /// Looks every ten seconds for what has been deleted softly, or shelved, for as long as it may be.
+    private func lapse() async {
+        let lapses = LapsedInstances(
+            database: database, reclaimAfter: configuration[DatabaseOptions.reclaimInterval],
+            offloadAfterSeconds: configuration[DatabaseOptions.shelvedOffloadTime])
         while !Task.isCancelled {
-            let before = now() - .seconds(86_400)
             do {
-                _ = try await database.tasks.trim(finishedBefore: before)
-                try await database.reports.trim(before: before)
-                try await database.idempotency.trim(before: before)
+                if try await lapses.act(now: now()) > 0 { engine.wake() }
             } catch {
-                log.warning("old records cannot be trimmed", ["error": "\(error)"])
+                log.warning("lapsed instances cannot be looked for", ["error": "\(error)"])
             }
-            do { try await Task.sleep(for: .seconds(600)) } catch { return }
+            do { try await Task.sleep(for: .seconds(10)) } catch { return }
+        }
+    }
+
+    /// Forgets tasks and reports when they are old enough, and a day's answers to repeated requests.
+    private var trimming: PeriodicLoop {
+        let (database, now) = (database, now)
+        let trim = RecordTrim(database: database, retention: configuration[ConductorOptions.taskRetention])
+        return PeriodicLoop("trim_tasks", interval: configuration[ConductorOptions.trimInterval]) {
+            try await trim.run(at: now())
         }
     }
 }

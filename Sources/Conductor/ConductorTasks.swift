@@ -1,4 +1,5 @@
 internal import Database
+internal import Images
 internal import Model
 internal import RPC
 internal import Tasks
@@ -10,56 +11,119 @@ struct ConductorTasks: Sendable {
     let command: HostCommand
     let liveness: Liveness
     let cleanup: CleanupQueue
+    let offload: OffloadQueue
+    let imageStorage: any ImageStorage
+    let tasks: any TaskStorage
     let scheduler: RPCClient
+    let images: ServerImages
     let maxAttempts: Int
     let buildTimeout: Duration
+    /// How long after its start a conductor waits for hosts that count as down, before it gives a build up.
+    let hostPatience: Duration
     let now: Now
 
+    private var removal: ImageRemoval { ImageRemoval(images: imageStorage, service: images) }
+
     func register(on engine: TaskEngine) {
+        engine.register(TaskDefinition(kind: TaskKind.build, steps: buildSteps) { try await buildEnded(&$0, $1, $2) })
         engine.register(
-            TaskDefinition<BuildTaskState>(
-                kind: TaskKind.build,
-                steps: [
-                    ScheduleInstance(ledger: ledger, scheduler: scheduler, alternates: maxAttempts - 1),
-                    BuildOnHost(
-                        deadline: buildTimeout, ledger: ledger, command: command, liveness: liveness,
-                        cleanup: cleanup),
-                ]
-            ) { state, row, end in
-                state.adminPassword = nil
-                guard let failure = end.failure else { return }
-                if failure.kind == .timeout, let host = state.currentHost {
-                    try await cleanup.add(
-                        instance: state.instance, host: host,
-                        for: StepContext(row: row, now: now, isCancelRequested: { false }))
-                }
-                try await ledger.fail(state.instance, failure, keeping: false, row, now: now())
+            TaskDefinition(kind: TaskKind.unshelve, steps: [ReadShelvedImage(images: imageStorage)] + buildSteps) {
+                try await unshelveEnded(&$0, $1, $2)
             })
         engine.register(
             TaskDefinition<DeleteTaskState>(
                 kind: TaskKind.delete,
-                steps: [DeleteOnHost(ledger: ledger, command: command, liveness: liveness)]
-            ) { state, row, end in
-                if let failure = end.failure {
-                    guard !state.isRecordDeleted else { return }
-                    try await ledger.fail(state.instance, failure, keeping: false, row, now: now())
-                } else if !state.isRecordDeleted {
-                    try await ledger.finishDelete(
-                        state.instance, StepContext(row: row, now: now, isCancelRequested: { false }))
-                }
-            })
+                steps: [DeleteOnHost(ledger: ledger, command: command, liveness: liveness, removal: removal)]
+            ) { try await deleteEnded(&$0, $1, $2) })
         engine.register(
-            TaskDefinition<PowerTaskState>(
-                kind: TaskKind.power,
-                steps: [ChangePowerOnHost(ledger: ledger, command: command, liveness: liveness)]
+            TaskDefinition<GuestTaskState>(
+                kind: TaskKind.guest,
+                steps: [CommandOnHost(ledger: ledger, command: command, liveness: liveness, offload: offload)]
+            ) { try await commandEnded(&$0, $1, $2) })
+        engine.register(
+            TaskDefinition<OffloadTaskState>(
+                kind: TaskKind.offload,
+                steps: [OffloadOnHost(ledger: ledger, command: command, liveness: liveness, cleanup: cleanup)]
             ) { state, row, end in
                 guard let failure = end.failure else { return }
                 try await ledger.fail(state.instance, failure, keeping: true, row, now: now())
             })
+        registerImageTasks(on: engine)
         engine.register(
-            TaskDefinition<CleanupTaskState>(
-                kind: TaskKind.cleanup, steps: [CleanupOnHost(command: command)]
-            ) { _, _, _ in })
+            TaskDefinition<BatchTaskState>(kind: TaskKind.batch, steps: [WaitForChildren(tasks: tasks)]))
+        engine.register(
+            TaskDefinition<CleanupTaskState>(kind: TaskKind.cleanup, steps: [CleanupOnHost(command: command)]))
+    }
+
+    private var buildSteps: [any TaskStep<BuildTaskState>] {
+        [
+            ScheduleInstance(
+                ledger: ledger, scheduler: scheduler, alternates: maxAttempts - 1, patientUntil: now() + hostPatience),
+            BuildOnHost(
+                deadline: buildTimeout, ledger: ledger, command: command, liveness: liveness, cleanup: cleanup),
+        ]
+    }
+
+    private func buildEnded(_ state: inout BuildTaskState, _ row: TaskRow, _ end: TaskEnd) async throws {
+        (state.adminPassword, state.files) = (nil, nil)
+        guard let failure = end.failure else { return }
+        try await abandonBuild(state, row, failure)
+        try await ledger.fail(state.instance, failure, keeping: false, row, now: now())
+    }
+
+    private func unshelveEnded(_ state: inout BuildTaskState, _ row: TaskRow, _ end: TaskEnd) async throws {
+        guard let failure = end.failure else {
+            if let image = state.shelvedImage { try await removal.remove(image) }
+            return
+        }
+        try await abandonBuild(state, row, failure)
+        // Without its image there is nothing to come back from; otherwise it stays shelved and can be tried again.
+        try await ledger.fail(
+            state.instance, failure, keeping: failure.kind != .imageUnacceptable, leavingHost: true, row, now: now())
+    }
+
+    /// A host that was told to build, and was not waited for, is told to forget it.
+    private func abandonBuild(_ state: BuildTaskState, _ row: TaskRow, _ failure: Failure) async throws {
+        guard failure.kind == .timeout || failure.kind == .cancelled, let host = state.currentHost else { return }
+        try await cleanup.add(instance: state.instance, host: host, for: context(row))
+    }
+
+    private func deleteEnded(_ state: inout DeleteTaskState, _ row: TaskRow, _ end: TaskEnd) async throws {
+        guard let failure = end.failure else {
+            if !state.isRecordDeleted { try await ledger.finishDelete(state.instance, context(row)) }
+            return try await removal.removeShelved(of: try await ledger.find(state.instance))
+        }
+        guard !state.isRecordDeleted else { return }
+        try await ledger.fail(state.instance, failure, keeping: false, row, now: now())
+    }
+
+    private func commandEnded(_ state: inout GuestTaskState, _ row: TaskRow, _ end: TaskEnd) async throws {
+        state.command = state.command.withoutSecrets
+        guard let failure = end.failure else {
+            if let image = state.spentImage { try await removal.remove(image) }
+            return
+        }
+        if let image = state.formerImage { try await ledger.restore(image, of: state.instance, row, now: now()) }
+        if case .shelve(let order?) = state.command,
+            try await ledger.find(state.instance)?.shelved?.imageID != order.image
+        {
+            try await removal.remove(order.image)
+        }
+        try await commandFailed(state.instance, failure, row)
+    }
+
+    /// What the host has reported, and the task has not seen before it failed, is the truth all the same.
+    func commandFailed(_ id: InstanceID, _ failure: Failure, _ row: TaskRow) async throws {
+        if let host = try await ledger.find(id)?.host,
+            let report = try await command.reports.find(task: row.id, host: host)
+        {
+            try await ledger.takeLate(report, row, now: now())
+        }
+        try await ledger.fail(id, failure, keeping: true, row, now: now())
+    }
+
+    private func context(_ row: TaskRow) -> StepContext {
+        StepContext(row: row, now: now, isCancelRequested: { false })
     }
 }
 
@@ -71,7 +135,7 @@ extension BuildTaskState {
 
 extension TaskEnd {
     /// Why the task did not succeed; `nil` when it did.
-    fileprivate var failure: Failure? {
+    var failure: Failure? {
         switch self {
         case .succeeded: nil
         case .failed(let failure): failure

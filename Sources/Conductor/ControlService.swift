@@ -21,14 +21,26 @@ struct ControlService: Sendable {
             return RPCConfirmation()
         }
         server.register(FetchConsoleOutput.self, allowed: [.api]) { params, _ in
-            guard let instance = try await database.instances.find(params.instance) else {
-                throw Failure(.notFound, "Instance \(params.instance) could not be found.")
-            }
-            guard let host = instance.host else {
-                throw Failure(.conflict, "Instance \(params.instance) is not ready")
-            }
-            let agent = try await agents.client(for: host)
-            return try await agent.call(GetConsoleOutput.self, .init(instance: params.instance, lines: params.lines))
+            try await agent(of: params.instance).call(
+                GetConsoleOutput.self, .init(instance: params.instance, lines: params.lines))
         }
+        server.register(FetchDiagnostics.self, allowed: [.api]) { params, _ in
+            try await agent(of: params.instance).call(GetDiagnostics.self, params)
+        }
+        server.register(FetchGuestAgent.self, allowed: [.api]) { params, _ in
+            try await agent(of: params.instance).call(PingGuestAgent.self, params)
+        }
+        server.register(TriggerCrashDump.self, allowed: [.api]) { params, _ in
+            try await agent(of: params.instance).call(InjectNMI.self, params)
+        }
+    }
+
+    /// The client for the host that the instance is on.
+    private func agent(of id: InstanceID) async throws -> RPCClient {
+        guard let instance = try await database.instances.find(id) else {
+            throw Failure(.notFound, "Instance \(id) could not be found.")
+        }
+        guard let host = instance.host else { throw Failure(.conflict, "Instance \(id) is not ready") }
+        return try await agents.client(for: host)
     }
 }

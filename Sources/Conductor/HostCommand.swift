@@ -25,7 +25,11 @@ struct HostCommand: Sendable {
         _ method: M.Type, to host: HostName, instance: InstanceID, dispatchedEpoch: inout Int64?,
         _ context: StepContext, params: (CommandHeader) -> M.Params
     ) async throws -> CommandProgress {
-        if let report = try await reports.find(task: context.row.id, host: host) { return .ended(report) }
+        if var report = try await reports.find(task: context.row.id, host: host) {
+            // The host has tried as often as it was worth; another attempt would only read the same report again.
+            report.failure?.isRetriable = false
+            return .ended(report)
+        }
         if dispatchedEpoch == context.row.epoch { return .underWay }
         let header = CommandHeader(task: context.row.id, instance: instance, fence: context.row.fence)
         do {
@@ -41,5 +45,23 @@ struct HostCommand: Sendable {
         }
         dispatchedEpoch = context.row.epoch
         return .underWay
+    }
+
+    /// Asks the host to cancel what the task has it do. `false`: it was not reached, or another moment may be better.
+    func cancel(on host: HostName, instance: InstanceID, _ context: StepContext) async throws -> Bool {
+        let header = CommandHeader(task: context.row.id, instance: instance, fence: context.row.fence)
+        let log = Logger("conductor")
+        do {
+            _ = try await agents.client(for: host).call(CancelOperation.self, .init(header: header))
+            return true
+        } catch let failure as Failure {
+            switch failure.kind {
+            case .unreachable, .timeout, .unauthenticated: return false
+            default:
+                log.notice(
+                    "a host does not cancel a command", ["task": header.task, "host": host, "failure": failure])
+                return !failure.isRetriable
+            }
+        }
     }
 }

@@ -29,67 +29,161 @@ struct InstanceLedger: Sendable {
     /// finds the host in the record or makes this fail.
     func assign(_ id: InstanceID, to host: HostName, _ context: StepContext) async throws -> Instance {
         try await update(id, context) { instance in
+            if instance.host != host { instance.postponedReport = nil }
             instance.host = host
             instance.fence = context.row.fence
-            instance.vmState = .building
+            // What is unshelved stays shelved until it runs.
+            if instance.shelved == nil { instance.vmState = .building }
         }
     }
 
     func finishBuild(_ report: ReportOperation.Params, _ context: StepContext) async throws {
+        let event =
+            context.row.kind == TaskKind.unshelve
+            ? "compute_unshelve_instance" : "compute__do_build_and_run_instance"
         _ = try await update(
-            report.header.instance, context,
-            finishing: end(context, report, event: "compute__do_build_and_run_instance")
+            report.header.instance, context, finishing: end(context, report, event: event)
         ) { instance in
+            (instance.shelved, instance.previousVMState) = (nil, nil)
+            instance.hostFence = report.header.fence
             instance.vmState = .active
-            instance.taskState = nil
             instance.powerState = report.powerState
             instance.interfaces = report.interfaces ?? instance.interfaces
             instance.launchedAt = report.launchedAt ?? report.endedAt
             instance.progress = 100
             instance.fault = nil
+            instance.forgetPostponed(before: report.observation)
+            instance.settle()
         }
     }
 
-    func finishPower(
-        _ change: ChangePower.Change, _ report: ReportOperation.Params, _ context: StepContext
+    /// Writes what the host says of the instance after a command. A failed one leaves the task state to `fail`; `next` is
+    /// under way after one that succeeded.
+    func finishCommand(
+        _ command: GuestCommand, _ report: ReportOperation.Params, followedBy next: TaskState? = nil,
+        _ context: StepContext
     ) async throws {
-        let event: String
-        switch change {
-        case .start: event = "compute_start_instance"
-        case .stop: event = "compute_stop_instance"
-        case .softReboot, .hardReboot: event = "compute_reboot_instance"
-        }
-        _ = try await update(report.header.instance, context, finishing: end(context, report, event: event)) {
-            instance in
-            instance.vmState = change == .stop ? .stopped : .active
-            instance.taskState = nil
+        let event = context.row.kind == TaskKind.backup ? "compute_backup_instance" : command.eventName
+        let finishing = report.failure == nil ? end(context, report, event: event) : nil
+        _ = try await update(report.header.instance, context, finishing: finishing) { instance in
+            if case .shelve(let order?) = command, instance.shelved?.imageID == order.image {
+                // Written before, by this step ahead of a crash; what follows may have come further since.
+                return
+            }
+            if let vmState = report.vmState { instance.vmState = vmState }
             instance.powerState = report.powerState
             instance.interfaces = report.interfaces ?? instance.interfaces
+            instance.hostFence = report.header.fence
+            instance.forgetPostponed(before: report.observation)
+            guard report.failure == nil else { return }
+            instance.fault = nil
+            if case .snapshot = command { instance.progress = 100 }
+            instance.record(command, report)
+            if let next { instance.taskState = next } else { instance.settle() }
+        }
+    }
+
+    /// Writes what a host says of a command whose task has ended, or is ending, without it: the task stays as it is, the
+    /// instance is what the host has. Once for each command. A build that was not waited for is removed from its host,
+    /// so what it came to does not count.
+    func takeLate(_ report: ReportOperation.Params, _ row: TaskRow, now: Timestamp) async throws {
+        guard TaskKind.onHost.contains(row.kind) else { return }
+        let command = try TaskEngine.state(GuestTaskState.self, of: row).command
+        // The usual case: the task has written it itself.
+        let known = try await find(report.header.instance)?.hostFence
+        guard known.map({ $0.generation < report.header.fence.generation }) ?? true else { return }
+        do {
+            _ = try await instances.update(report.header.instance, now: now) { instance in
+                let fence = report.header.fence
+                let isWritten = instance.hostFence.map { $0.generation >= fence.generation } ?? false
+                guard instance.host == report.host, instance.deletedAt == nil, !isWritten,
+                    instance.believes(fence)
+                else { return }
+                instance.hostFence = fence
+                instance.launchedAt = report.launchedAt ?? instance.launchedAt
+                if report.failure == nil, fence.generation == instance.fence.generation {
+                    // The image of a shelving that failed has been removed.
+                    if case .shelve = command {} else { instance.record(command, report) }
+                }
+                instance.take(report.observation)
+            }
+            log.notice(
+                "a host reported a command's end after its task had ended",
+                ["instance": report.header.instance, "task": row.id, "host": report.host])
+        } catch StoreError.notFound {
+            // Deleted since, with all that could be written.
+        }
+    }
+
+    /// Writes down that a shelved instance is on no host any more.
+    func finishOffload(_ id: InstanceID, host: HostName, _ context: StepContext) async throws {
+        let now = context.now()
+        let event = InstanceEvent(
+            name: "compute_shelve_offload_instance", host: host, startedAt: context.row.createdAt, finishedAt: now,
+            result: "Success", details: nil)
+        _ = try await update(
+            id, context, finishing: ActionEnd(requestID: context.row.requestID, at: now, failed: false, event: event)
+        ) { instance in
+            instance.vmState = .shelvedOffloaded
+            (instance.taskState, instance.postponedReport) = (nil, nil)
+            instance.powerState = .noState
+            instance.host = nil
+            instance.interfaces = []
             instance.fault = nil
         }
     }
 
-    /// Closes the record. The host's name stays, so that what is still to be removed there can be found.
+    /// The task has done what it was to do, without a host.
+    func finish(_ id: InstanceID, event: String, _ context: StepContext) async throws {
+        let now = context.now()
+        let event = InstanceEvent(
+            name: event, host: nil, startedAt: context.row.createdAt, finishedAt: now, result: "Success",
+            details: nil)
+        _ = try await update(
+            id, context, finishing: ActionEnd(requestID: context.row.requestID, at: now, failed: false, event: event)
+        ) { $0.settle() }
+    }
+
+    /// Closes the record. The host's name stays, so that what is still to be removed there can be found. Where a newer
+    /// request has come, that one's task closes it, and only the action ends here.
     func finishDelete(_ id: InstanceID, _ context: StepContext) async throws {
         let now = context.now()
         let event = InstanceEvent(
             name: "compute_terminate_instance", host: nil, startedAt: context.row.createdAt, finishedAt: now,
             result: "Success", details: nil)
-        _ = try await update(
-            id, context, finishing: ActionEnd(requestID: context.row.requestID, at: now, failed: false, event: event)
+        let generation = context.row.generation
+        _ = try await instances.update(
+            id, now: now,
+            finishing: ActionEnd(requestID: context.row.requestID, at: now, failed: false, event: event)
         ) { instance in
-            guard instance.deletedAt == nil else { return }
+            guard instance.deletedAt == nil, instance.fence.generation == generation else { return }
             instance.vmState = .deleted
-            instance.taskState = nil
+            (instance.taskState, instance.postponedReport) = (nil, nil)
             instance.powerState = .noState
             instance.terminatedAt = now
             instance.deletedAt = now
         }
     }
 
-    /// The task ends without success: the instance keeps `vmState`, or goes to ERROR where that is `nil`, with a fault
-    /// that says why; nothing is under way any more.
-    func fail(_ id: InstanceID, _ failure: Failure, keeping: Bool, _ row: TaskRow, now: Timestamp) async throws {
+    /// Names the image again that the guest's disk is made from, when a rebuild has failed without touching the disk: a
+    /// host that had begun with it says that the instance is in ERROR.
+    func restore(_ image: FormerImage, of id: InstanceID, _ row: TaskRow, now: Timestamp) async throws {
+        do {
+            _ = try await instances.update(id, generation: row.generation, now: now) { instance in
+                guard instance.deletedAt == nil, instance.vmState != .error else { return }
+                (instance.imageID, instance.imageProperties) = (image.id, image.properties)
+            }
+        } catch let error as StoreError {
+            // Whoever has overtaken this task decides what the instance is made from.
+            log.info("a rebuild ended after a newer request", ["instance": id, "task": row.id, "error": "\(error)"])
+        }
+    }
+
+    /// The task ends without success: the instance keeps its state, or goes to ERROR, with a fault that says why; nothing
+    /// is under way any more. With `leavingHost` it is on none afterwards.
+    func fail(
+        _ id: InstanceID, _ failure: Failure, keeping: Bool, leavingHost: Bool = false, _ row: TaskRow, now: Timestamp
+    ) async throws {
         let event = InstanceEvent(
             name: "conductor_\(row.kind)_instance", host: nil, startedAt: row.createdAt, finishedAt: now,
             result: "Error", details: failure.message)
@@ -99,8 +193,14 @@ struct InstanceLedger: Sendable {
                 finishing: ActionEnd(requestID: row.requestID, at: now, failed: true, event: event)
             ) { instance in
                 guard instance.deletedAt == nil else { return }
-                if !keeping { instance.vmState = .error }
-                instance.taskState = nil
+                if keeping {
+                    instance.progress = 100
+                } else {
+                    instance.vmState = .error
+                    instance.postponedReport?.vmState = nil
+                }
+                if leavingHost { (instance.host, instance.postponedReport) = (nil, nil) }
+                instance.settle()
                 instance.fault = InstanceFault(code: 500, message: failure.message, createdAt: now)
             }
         } catch let error as StoreError {
@@ -131,5 +231,48 @@ struct InstanceLedger: Sendable {
             event: InstanceEvent(
                 name: event, host: report.host, startedAt: context.row.createdAt, finishedAt: report.endedAt,
                 result: "Success", details: nil))
+    }
+}
+
+extension Instance {
+    /// What a command that succeeded leaves in the record beside what the host reports.
+    fileprivate mutating func record(_ command: GuestCommand, _ report: ReportOperation.Params) {
+        switch command {
+        case .resume, .unrescue: previousVMState = nil
+        case .start: (previousVMState, shelved) = (nil, nil)
+        case .restore: (previousVMState, softDeletedAt) = (nil, nil)
+        case .softDelete: softDeletedAt = report.endedAt
+        case .shelve(let order?):
+            shelved = ShelvedRecord(imageID: order.image, host: report.host, at: report.endedAt)
+        case .rebuild(let material):
+            progress = 100
+            (imageID, imageProperties) = (material.image.id, material.image.properties)
+        default: break
+        }
+    }
+}
+
+extension GuestCommand {
+    /// Nova's name of the event under the action.
+    fileprivate var eventName: String {
+        switch self {
+        case .start: "compute_start_instance"
+        case .stop: "compute_stop_instance"
+        case .softReboot, .hardReboot: "compute_reboot_instance"
+        case .pause: "compute_pause_instance"
+        case .unpause: "compute_unpause_instance"
+        case .suspend: "compute_suspend_instance"
+        case .resume: "compute_resume_instance"
+        case .rescue: "compute_rescue_instance"
+        case .unrescue: "compute_unrescue_instance"
+        case .rebuild: "compute_rebuild_instance"
+        case .snapshot: "compute_snapshot_instance"
+        case .shelve: "compute_shelve_instance"
+        case .softDelete: "compute_soft_delete_instance"
+        case .restore: "compute_restore_instance"
+        case .setPassword: "compute_set_admin_password"
+        case .attachInterface: "compute_attach_interface"
+        case .detachInterface: "compute_detach_interface"
+        }
     }
 }

@@ -33,7 +33,9 @@ struct ReportService: Sendable {
         }
         server.register(ReportHost.self, allowed: [.host]) { params, call in
             try requireSelf(params.report.host, call)
-            try await database.hosts.record(params.report, now: now())
+            var report = params.report
+            report.strays = report.strays?.bounded
+            try await database.hosts.record(report, now: now())
             return RPCConfirmation()
         }
         server.register(ReportInstance.self, allowed: [.host]) { params, call in
@@ -50,6 +52,10 @@ struct ReportService: Sendable {
             try requireSelf(params.host, call)
             return .init(instances: try await database.instances.list(on: params.host))
         }
+        server.register(DescribeInstances.self, allowed: [.host]) { params, call in
+            try requireSelf(params.host, call)
+            return .init(instances: try await describe(params.instances))
+        }
         server.register(GetImageTicket.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)
             return try await ticket(params)
@@ -64,6 +70,19 @@ struct ReportService: Sendable {
         }
     }
 
+    private func describe(_ ids: [InstanceID]) async throws -> [DescribeInstances.Standing] {
+        guard ids.count <= DescribeInstances.Params.limit else {
+            throw Failure(
+                .invalidParameters, "at most \(DescribeInstances.Params.limit) instances may be asked for at once")
+        }
+        var found: [DescribeInstances.Standing] = []
+        for id in ids {
+            guard let instance = try await database.instances.find(id, includeDeleted: true) else { continue }
+            found.append(.init(instance: id, fence: instance.fence, deletedAt: instance.deletedAt))
+        }
+        return found
+    }
+
     private func store(_ report: ReportOperation.Params) async throws {
         guard let row = try await database.tasks.find(report.header.task),
             row.instance == report.header.instance
@@ -73,6 +92,10 @@ struct ReportService: Sendable {
             return
         }
         try await database.reports.record(report, now: now())
+        // Looked at again: a task that ends now may have missed the report.
+        if let ended = try await database.tasks.find(row.id), ended.status.isFinished || ended.status == .undoing {
+            try await InstanceLedger(instances: database.instances).takeLate(report, ended, now: now())
+        }
         try await engine.signal(row.id)
     }
 
@@ -80,16 +103,13 @@ struct ReportService: Sendable {
         do {
             _ = try await database.instances.update(report.instance, now: now()) { instance in
                 // A late report, or one of a host that no longer has the instance, changes nothing.
-                guard instance.host == report.host, instance.deletedAt == nil,
-                    report.fence.generation == instance.fence.generation
+                guard instance.host == report.host, instance.deletedAt == nil else { return }
+                guard let taskState = report.taskState else { return instance.take(report.observation) }
+                guard instance.taskState != nil, instance.taskState != .deleting,
+                    instance.fence.generation == report.fence.generation
                 else { return }
-                if instance.taskState == nil {
-                    if let vmState = report.vmState { instance.vmState = vmState }
-                    instance.powerState = report.powerState
-                } else if let taskState = report.taskState, instance.taskState != .deleting {
-                    instance.taskState = taskState
-                }
-                if let interfaces = report.interfaces { instance.interfaces = interfaces }
+                instance.taskState = taskState
+                if let progress = report.progress { instance.progress = min(max(0, progress), 100) }
             }
         } catch StoreError.notFound {
             log.notice(
@@ -98,8 +118,9 @@ struct ReportService: Sendable {
     }
 
     private func ticket(_ params: GetImageTicket.Params) async throws -> GetImageTicket.Result {
+        if params.isUpload == true { return try await uploadTicket(params) }
         guard let instance = try await database.instances.find(params.instance), instance.host == params.host,
-            instance.imageID == params.image
+            try await uses(instance, params.image)
         else {
             throw Failure(.forbidden, "host \(params.host) has no instance that boots from image \(params.image)")
         }
@@ -108,5 +129,79 @@ struct ReportService: Sendable {
             url: "\(imageURL)/apus/v1/image-data/\(params.image)",
             ticket: tickets.issue(host: params.host, image: params.image, access: .read, expiresAt: expiresAt),
             expiresAt: expiresAt)
+    }
+
+    /// Only for the image that a task under way, of this very generation, has the host fill.
+    private func uploadTicket(_ params: GetImageTicket.Params) async throws -> GetImageTicket.Result {
+        guard let instance = try await database.instances.find(params.instance), instance.host == params.host,
+            try await isFilling(params.image, from: instance)
+        else {
+            throw Failure(.forbidden, "host \(params.host) has no instance that is being copied into \(params.image)")
+        }
+        guard let image = try await database.images.find(params.image) else {
+            throw Failure(.notFound, "image \(params.image) is gone")
+        }
+        let expiresAt = now() + ticketLifetime
+        var stored: GetImageTicket.StoredBytes?
+        if image.status == .active, let size = image.sizeBytes, let sha512 = image.sha512 {
+            stored = .init(sizeBytes: size, sha512: sha512)
+        }
+        return .init(
+            url: "\(imageURL)/apus/v1/image-data/\(params.image)",
+            ticket: tickets.issue(host: params.host, image: params.image, access: .write, expiresAt: expiresAt),
+            expiresAt: expiresAt, stored: stored)
+    }
+
+    private func isFilling(_ image: ImageID, from instance: Instance) async throws -> Bool {
+        let tasks = try await database.tasks.list(instance: instance.id, unfinishedOnly: true, limit: 100)
+        for row in tasks where row.generation == instance.fence.generation && TaskKind.onHost.contains(row.kind) {
+            switch try TaskEngine.state(GuestTaskState.self, of: row).command {
+            case .snapshot(let order) where order.image == image: return true
+            case .shelve(.some(let order)) where order.image == image: return true
+            default: continue
+            }
+        }
+        return false
+    }
+
+    /// Whether the instance's disk is made from the image, or a task that is under way makes it or a rescue disk so.
+    private func uses(_ instance: Instance, _ image: ImageID) async throws -> Bool {
+        if instance.imageID == image { return true }
+        let rows = try await database.tasks.list(instance: instance.id, unfinishedOnly: true, limit: 100)
+        return try rows.contains { row in
+            row.generation == instance.fence.generation ? try row.sourceImage() == image : false
+        }
+    }
+}
+
+extension TaskRow {
+    /// The image that the task's guest is to boot from.
+    fileprivate func sourceImage() throws -> ImageID? {
+        switch kind {
+        case TaskKind.build, TaskKind.unshelve: return try TaskEngine.state(BuildTaskState.self, of: self).image.id
+        case TaskKind.guest:
+            switch try TaskEngine.state(GuestTaskState.self, of: self).command {
+            case .rescue(let material), .rebuild(let material): return material.image.id
+            default: return nil
+            }
+        default: return nil
+        }
+    }
+}
+
+extension ReportInstance.Params {
+    fileprivate var observation: InstanceReport {
+        InstanceReport(
+            fence: fence, sequence: sequence, vmState: vmState, powerState: powerState, interfaces: interfaces,
+            notice: notice, observedAt: observedAt)
+    }
+}
+
+extension ReportOperation.Params {
+    /// The instance as the operation left it.
+    var observation: InstanceReport {
+        InstanceReport(
+            fence: header.fence, sequence: sequence, vmState: vmState, powerState: powerState, interfaces: interfaces,
+            observedAt: endedAt)
     }
 }

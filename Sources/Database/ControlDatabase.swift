@@ -16,6 +16,7 @@ public final class ControlDatabase: Sendable {
     public let actions: InstanceActionStore
     public let flavors: FlavorStore
     public let keyPairs: KeyPairStore
+    public let quotas: QuotaStore
     public let services: ServiceStore
     public let hosts: HostStore
     public let credentials: CredentialStore
@@ -35,6 +36,7 @@ public final class ControlDatabase: Sendable {
         let database = try await SQLiteDatabase.open(path.map { .file($0) } ?? .memory)
         do {
             try await database.migrate(Schema.migrations, component: Schema.component)
+            try await database.migrate(QuotaStore.migrations, component: QuotaStore.component)
             try await database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
             try await database.migrate(
                 SQLiteIdempotencyStore.migrations, component: SQLiteIdempotencyStore.component)
@@ -55,6 +57,7 @@ public final class ControlDatabase: Sendable {
         actions = InstanceActionStore(database: database)
         flavors = FlavorStore(database: database)
         keyPairs = KeyPairStore(database: database)
+        quotas = QuotaStore(database: database)
         services = ServiceStore(database: database)
         hosts = HostStore(database: database)
         credentials = CredentialStore(database: database)

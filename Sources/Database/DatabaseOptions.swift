@@ -11,7 +11,19 @@ public enum DatabaseOptions {
         "DEFAULT", "service_down_time", default: .seconds(25),
         help: "A service whose last heartbeat is older than this is down.")
 
-    public static let all: [AnyOption] = [connection.erased, serviceDownTime.erased]
+    public static let reclaimInterval = Option<Duration>(
+        "DEFAULT", "reclaim_instance_interval", default: .zero,
+        help: "How long a deleted server can be restored; 0: it is deleted at once.",
+        check: { $0 >= .zero ? nil : "0 or more" })
+
+    public static let shelvedOffloadTime = Option<Int>(
+        "DEFAULT", "shelved_offload_time", default: 0,
+        help: "Seconds after which a shelved server is taken from its host; 0: at once, -1: never.",
+        check: { $0 >= -1 ? nil : "-1 or more" })
+
+    public static let all: [AnyOption] = [
+        connection.erased, serviceDownTime.erased, reclaimInterval.erased, shelvedOffloadTime.erased,
+    ]
 
     /// The database file's path under `configuration`.
     public static func path(_ configuration: Configuration) -> String {

@@ -76,6 +76,12 @@ public struct HostStore: Sendable {
         }
     }
 
+    public func find(uuid: String) async throws -> HostRecord? {
+        try await database.read { connection in
+            try connection.first(Self.columns + " WHERE is_deleted = 0 AND uuid = ?", [.text(uuid)], Self.record)
+        }
+    }
+
     /// What has changed after `revision`, deleted hosts included, in the order of the changes.
     public func changes(since revision: Int64) async throws -> [HostRecord] {
         try await database.read { connection in

@@ -1,3 +1,4 @@
+public import Images
 public import Model
 internal import SQLite
 internal import TaskStore
@@ -7,22 +8,37 @@ public import Tasks
 public struct InstanceStore: Sendable {
     let database: SQLiteDatabase
 
-    /// What a project's live instances take.
+    /// What live instances take together.
     public struct Usage: Sendable, Hashable {
         public var instances: Int
         public var cores: Int
         public var memoryMiB: Int
+
+        public init(instances: Int = 0, cores: Int = 0, memoryMiB: Int = 0) {
+            (self.instances, self.cores, self.memoryMiB) = (instances, cores, memoryMiB)
+        }
+    }
+
+    /// What a project's live instances take, and those among them that are one user's.
+    public struct ProjectUsage: Sendable, Hashable {
+        public var project: Usage
+        public var user: Usage
+
+        public init(project: Usage, user: Usage) { (self.project, self.user) = (project, user) }
     }
 
     /// Inserts instances, their actions and their tasks in one transaction, and gives the instances with their numbers.
     ///
-    /// `admit` sees the project's usage as it is in that transaction, before the rows; what it throws aborts all.
+    /// `admit` sees what the instances' project and user have as it is in that transaction, before the rows; what it
+    /// throws aborts all.
     public func create(
         _ instances: [Instance], actions: [InstanceAction], tasks: [TaskRow],
-        admit: @escaping @Sendable (Usage) throws -> Void = { _ in }
+        admit: (@Sendable (ProjectUsage) throws -> Void)? = nil
     ) async throws -> [Instance] {
         try await database.write { connection in
-            if let project = instances.first?.projectID { try admit(Self.usage(of: project, connection)) }
+            if let admit, let first = instances.first {
+                try admit(try Self.usage(of: first.projectID, user: first.userID, connection))
+            }
             var made: [Instance] = []
             for var instance in instances {
                 instance.number = try Counter.instanceNumber.next(connection)
@@ -46,10 +62,15 @@ public struct InstanceStore: Sendable {
     ///     changes. `nil` leaves the decision to `change`, which may throw.
     ///   - action: opens an instance action with the change; `tasks` are inserted with it.
     ///   - finishing: closes the action of that request.
+    ///   - images: are registered with the change.
+    ///   - admit: sees the row and what the live instances of its project and user take, both as they are before the
+    ///     change; what it throws aborts all.
     ///   - change: gets the row as it is; runs inside the transaction and must not wait.
     public func update(
         _ id: InstanceID, generation: Int64? = nil, now: Timestamp, action: InstanceAction? = nil,
-        finishing: ActionEnd? = nil, makeTasks: @escaping @Sendable (Instance) throws -> [TaskRow] = { _ in [] },
+        finishing: ActionEnd? = nil, images: [ImageRecord] = [],
+        admit: (@Sendable (Instance, ProjectUsage) throws -> Void)? = nil,
+        makeTasks: @escaping @Sendable (Instance) throws -> [TaskRow] = { _ in [] },
         change: @escaping @Sendable (inout Instance) throws -> Void
     ) async throws -> Instance {
         try await database.write { connection in
@@ -60,15 +81,32 @@ public struct InstanceStore: Sendable {
                 throw StoreError.conflict(current: instance)
             }
             let before = instance
+            let usage =
+                admit == nil ? nil : try Self.usage(of: instance.projectID, user: instance.userID, connection)
             try change(&instance)
+            // After `change`, which says first whether the request is admitted at all.
+            if let admit, let usage { try admit(before, usage) }
             if instance != before {
                 instance.updatedAt = now
                 try Self.save(instance, connection)
             }
             if let action { try InstanceActionStore.insert(action, connection) }
             if let finishing { try InstanceActionStore.finish(id, finishing, connection) }
+            for image in images { try SQLiteImageStorage.insert(image, on: connection) }
             for task in try makeTasks(instance) { try SQLiteTaskStorage.insert(task, on: connection) }
             return instance
+        }
+    }
+
+    /// The live instances in `vmState` with nothing under way.
+    public func idle(in vmState: VMState) async throws -> [Instance] {
+        try await database.read { connection in
+            try connection.query(
+                """
+                SELECT record FROM instances
+                WHERE vm_state = ? AND task_state IS NULL AND deleted_at IS NULL ORDER BY created_at, id
+                """, [.text(vmState.rawValue)]
+            ) { try Record.decode(Instance.self, $0.text(0)) }
         }
     }
 
@@ -112,19 +150,30 @@ public struct InstanceStore: Sendable {
         }
     }
 
-    /// What the project's live instances take together.
-    public func usage(of project: ProjectID) async throws -> Usage {
-        try await database.read { try Self.usage(of: project, $0) }
+    /// What the project's live instances take together, and what the user's among them do; those deleted softly take
+    /// nothing. Without a user the second is nothing.
+    public func usage(of project: ProjectID, user: UserID? = nil) async throws -> ProjectUsage {
+        try await database.read { try Self.usage(of: project, user: user, $0) }
     }
 
-    private static func usage(of project: ProjectID, _ connection: SQLiteConnection) throws -> Usage {
+    static func usage(
+        of project: ProjectID, user: UserID?, _ connection: SQLiteConnection
+    ) throws -> ProjectUsage {
         try connection.first(
             """
-            SELECT COUNT(*), COALESCE(SUM(vcpus), 0), COALESCE(SUM(memory_mib), 0) FROM instances
-            WHERE project_id = ? AND deleted_at IS NULL
-            """, [.text(project.rawValue)]
-        ) { Usage(instances: $0.int(0), cores: $0.int(1), memoryMiB: $0.int(2)) }
-            ?? Usage(instances: 0, cores: 0, memoryMiB: 0)
+            SELECT COUNT(*), COALESCE(SUM(vcpus), 0), COALESCE(SUM(memory_mib), 0),
+                COALESCE(SUM(CASE WHEN user_id = ? THEN 1 ELSE 0 END), 0),
+                COALESCE(SUM(CASE WHEN user_id = ? THEN vcpus ELSE 0 END), 0),
+                COALESCE(SUM(CASE WHEN user_id = ? THEN memory_mib ELSE 0 END), 0)
+            FROM instances WHERE project_id = ? AND deleted_at IS NULL AND vm_state <> ?
+            """,
+            [SQLValue](repeating: SQLValue(user?.rawValue), count: 3)
+                + [.text(project.rawValue), .text(VMState.softDeleted.rawValue)]
+        ) {
+            ProjectUsage(
+                project: Usage(instances: $0.int(0), cores: $0.int(1), memoryMiB: $0.int(2)),
+                user: Usage(instances: $0.int(3), cores: $0.int(4), memoryMiB: $0.int(5)))
+        } ?? ProjectUsage(project: Usage(), user: Usage())
     }
 
     private static func find(

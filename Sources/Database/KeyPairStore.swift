@@ -22,15 +22,13 @@ public struct KeyPairStore: Sendable {
         }
     }
 
-    /// Throws `.exists` when the user has one of that name; `limit` bounds how many a user has, and is answered with
-    /// `KeyPairLimitReached`.
+    /// Throws `.exists` when the user has one of that name; `limit` bounds how many a user has (below 0 it does not), and
+    /// is answered with `KeyPairLimitReached`.
     public func create(_ pair: KeyPair, limit: Int) async throws {
         try await database.write { connection in
             let user = SQLValue.text(pair.userID.rawValue)
-            let count = try connection.first("SELECT COUNT(*) FROM key_pairs WHERE user_id = ?", [user]) {
-                $0.int(0)
-            }
-            if limit >= 0, count ?? 0 >= limit { throw KeyPairLimitReached(limit: limit) }
+            let count = try Self.count(of: pair.userID, connection)
+            if limit >= 0, count >= limit { throw KeyPairLimitReached(limit: limit, used: count) }
             let made = try connection.execute(
                 """
                 INSERT INTO key_pairs (user_id, name, record, created_at) VALUES (?, ?, ?, ?)
@@ -39,6 +37,11 @@ public struct KeyPairStore: Sendable {
                 [user, .text(pair.name), .text(try Record.encode(pair)), .integer(pair.createdAt.microseconds)])
             guard made > 0 else { throw StoreError.exists("Key pair '\(pair.name)'") }
         }
+    }
+
+    static func count(of user: UserID, _ connection: SQLiteConnection) throws -> Int {
+        try connection.first("SELECT COUNT(*) FROM key_pairs WHERE user_id = ?", [.text(user.rawValue)]) { $0.int(0) }
+            ?? 0
     }
 
     public func delete(_ name: String, of user: UserID) async throws {
@@ -53,4 +56,6 @@ public struct KeyPairStore: Sendable {
 /// A user has as many key pairs as the quota allows.
 public struct KeyPairLimitReached: Error, Sendable, Hashable {
     public let limit: Int
+    /// How many the user has; more than the limit when that was lowered since.
+    public let used: Int
 }

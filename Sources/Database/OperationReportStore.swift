@@ -30,12 +30,16 @@ public struct OperationReportStore: Sendable {
         }
     }
 
-    /// Removes reports that came before `moment`, and says how many.
+    /// Removes reports that came before `moment` and that no unfinished task can wait for, and says how many. However
+    /// old: conductors may have been down for longer than reports are kept.
     @discardableResult
     public func trim(before moment: Timestamp) async throws -> Int {
         try await database.write { connection in
             try connection.execute(
-                "DELETE FROM operation_reports WHERE received_at < ?", [.integer(moment.microseconds)])
+                """
+                DELETE FROM operation_reports WHERE received_at < ? AND NOT EXISTS (
+                    SELECT 1 FROM tasks WHERE tasks.id = operation_reports.task_id AND tasks.finished_at IS NULL)
+                """, [.integer(moment.microseconds)])
         }
     }
 }

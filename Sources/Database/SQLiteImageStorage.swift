@@ -20,18 +20,21 @@ struct SQLiteImageStorage: ImageStorage {
     let database: SQLiteDatabase
 
     func insert(_ image: ImageRecord) async throws {
+        try await database.write { try Self.insert(image, on: $0) }
+    }
+
+    /// Adds a record in the caller's own transaction.
+    static func insert(_ image: ImageRecord, on connection: SQLiteConnection) throws {
         let values: [SQLValue] = [
             .text(image.id.rawValue), .text(image.owner.rawValue), .text(image.visibility.rawValue),
             .integer(image.revision), .text(try Record.encode(image)),
         ]
-        try await database.write { connection in
-            let made = try connection.execute(
-                """
-                INSERT INTO images (id, owner, visibility, revision, record) VALUES (?, ?, ?, ?, ?)
-                ON CONFLICT (id) DO NOTHING
-                """, values)
-            guard made > 0 else { throw ImageStorageError.duplicate(image.id) }
-        }
+        let made = try connection.execute(
+            """
+            INSERT INTO images (id, owner, visibility, revision, record) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (id) DO NOTHING
+            """, values)
+        guard made > 0 else { throw ImageStorageError.duplicate(image.id) }
     }
 
     func find(_ id: ImageID) async throws -> ImageRecord? {

@@ -65,6 +65,9 @@ enum Schema {
                 CREATE TABLE operation_reports (
                     task_id TEXT NOT NULL, host TEXT NOT NULL, report TEXT NOT NULL, received_at BIGINT NOT NULL,
                     PRIMARY KEY (task_id, host));
-                """)
+                """),
+        Migration(
+            version: 2,
+            sql: "CREATE INDEX instances_by_state ON instances (vm_state, deleted_at);"),
     ]
 }

@@ -5,19 +5,44 @@ public import RPC
 public enum TaskKind {
     public static let build = "build"
     public static let delete = "delete"
-    public static let power = "power"
+    /// Whatever is done to a guest that is on a host.
+    public static let guest = "guest"
+    /// Copies the root disk of a server into an image.
+    public static let snapshot = "snapshot"
+    /// The same, after which the oldest backups of the kind make room.
+    public static let backup = "backup"
+    /// Removes the backups of a kind.
+    public static let rotateBackups = "rotate_backups"
+    /// Takes a shelved instance from its host.
+    public static let offload = "offload"
+    /// Builds a shelved instance that is on no host, from the image of its disk.
+    public static let unshelve = "unshelve"
+    /// Several tasks of one request: succeeds when all have, cancels them when it is cancelled.
+    public static let batch = "batch"
     /// Removes from one host what an attempt may have left there; has no action of its own.
     public static let cleanup = "cleanup"
 
-    public static let all: Set<String> = [build, delete, power, cleanup]
+    public static let all: Set<String> = [
+        build, delete, guest, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
+    ]
+
+    /// Those that need the guest's host.
+    public static let onHost: Set<String> = [guest, snapshot, backup]
+
+    /// The kinds that can be run again from the beginning when they have failed.
+    public static let repeatable: Set<String> = [delete, offload, cleanup]
 }
 
-/// State of a `build` task. The API fills the first members, the conductor's steps the others.
+/// State of a `build` or `unshelve` task. The API fills the first members, the conductor's steps the others.
 public struct BuildTaskState: Sendable, Hashable, Codable {
     public var instance: InstanceID
     public var image: ImageReference
+    /// The shelved disk that an `unshelve` is made from, and that is removed in the end; `image` is read from its record.
+    public var shelvedImage: ImageID?
     /// Removed by the step that has handed it to a host for good.
     public var adminPassword: String?
+    /// Likewise.
+    public var files: [InjectedFile]?
     /// The chosen host first, then the alternates; `nil` before scheduling.
     public var candidates: [HostName]?
     /// Index into `candidates` of the host that is being tried.
@@ -29,8 +54,13 @@ public struct BuildTaskState: Sendable, Hashable, Codable {
     /// Why each earlier host failed, in order.
     public var failures: [HostFailure]
 
-    public init(instance: InstanceID, image: ImageReference, adminPassword: String?) {
+    public init(
+        instance: InstanceID, image: ImageReference, adminPassword: String?, files: [InjectedFile]? = nil,
+        shelvedImage: ImageID? = nil
+    ) {
         (self.instance, self.image, self.adminPassword) = (instance, image, adminPassword)
+        self.shelvedImage = shelvedImage
+        self.files = files
         candidates = nil
         attempt = 0
         dispatchedEpoch = nil
@@ -63,16 +93,83 @@ public struct DeleteTaskState: Sendable, Hashable, Codable {
     }
 }
 
-/// State of a `power` task.
-public struct PowerTaskState: Sendable, Hashable, Codable {
-    public var instance: InstanceID
-    public var change: ChangePower.Change
-    public var dispatchedEpoch: Int64?
+/// Which backups of a server are kept.
+public struct BackupRotation: Sendable, Hashable, Codable {
+    /// As the user calls the kind: `daily`.
+    public var type: String
+    /// How many of the kind stay.
+    public var keep: Int
 
-    public init(instance: InstanceID, change: ChangePower.Change) {
-        (self.instance, self.change) = (instance, change)
+    public init(type: String, keep: Int) { (self.type, self.keep) = (type, keep) }
+}
+
+/// State of a `rotate_backups` task.
+public struct RotationTaskState: Sendable, Hashable, Codable {
+    public var instance: InstanceID
+    public var rotation: BackupRotation?
+
+    public init(instance: InstanceID, rotation: BackupRotation) {
+        (self.instance, self.rotation) = (instance, rotation)
+    }
+}
+
+/// State of a `guest`, `snapshot` or `backup` task.
+public struct GuestTaskState: Sendable, Hashable, Codable {
+    public var instance: InstanceID
+    /// Without its secrets once a host has it for good.
+    public var command: GuestCommand
+    public var dispatchedEpoch: Int64?
+    /// What follows a backup.
+    public var rotation: BackupRotation?
+
+    /// The image of a shelved disk that is of no use once the task has succeeded.
+    public var spentImage: ImageID?
+    /// When the host has taken the command, under `dispatchedEpoch`.
+    public var sentAt: Timestamp?
+    /// Since when the host cannot be reached with the command; `nil` while it can.
+    public var unreachableSince: Timestamp?
+    /// Set once the host has answered that it cancels the command, or that it does not.
+    public var isCancelAnswered: Bool?
+
+    /// What a rebuild's guest was made from: the record names it again when the rebuild fails before it has begun.
+    public var formerImage: FormerImage?
+
+    public init(
+        instance: InstanceID, command: GuestCommand, rotation: BackupRotation? = nil, spentImage: ImageID? = nil,
+        formerImage: FormerImage? = nil
+    ) {
+        (self.instance, self.command, self.rotation, self.spentImage) = (instance, command, rotation, spentImage)
+        self.formerImage = formerImage
         dispatchedEpoch = nil
     }
+}
+
+/// The image that an instance's disk was made from, with what the image said then.
+public struct FormerImage: Sendable, Hashable, Codable {
+    public var id: ImageID
+    public var properties: [String: String]?
+
+    public init(id: ImageID, properties: [String: String]?) { (self.id, self.properties) = (id, properties) }
+}
+
+/// State of an `offload` task: the API fills in the instance, the step the rest.
+public struct OffloadTaskState: Sendable, Hashable, Codable {
+    public var instance: InstanceID
+    public var host: HostName?
+    public var dispatchedEpoch: Int64?
+
+    public init(instance: InstanceID) {
+        self.instance = instance
+        host = nil
+        dispatchedEpoch = nil
+    }
+}
+
+/// State of a `batch` task.
+public struct BatchTaskState: Sendable, Hashable, Codable {
+    public var children: [TaskID]
+
+    public init(children: [TaskID]) { self.children = children }
 }
 
 /// State of a `cleanup` task.

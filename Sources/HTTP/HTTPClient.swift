@@ -18,7 +18,7 @@ public final class HTTPClient: Sendable {
     /// Sends a request and waits for the whole answer, whatever its status. As long as the request's timeouts allow.
     public func send(_ request: ClientRequest) async throws(HTTPClientError) -> ClientResponse {
         let transfer = Transfer(request, engine, isStreamed: false)
-        let result = await perform(transfer) { _ in }
+        let result = await perform(transfer) { _, _ in }
         return try result.get()
     }
 
@@ -27,12 +27,19 @@ public final class HTTPClient: Sendable {
     public func download(
         _ request: ClientRequest, _ sink: @escaping @Sendable ([UInt8]) async throws -> Void
     ) async throws -> ClientResponse {
+        try await download(request) { piece, _ in try await sink(piece) }
+    }
+
+    /// The same for who must know which of the successful statuses the body belongs to: `sink` is told with each piece.
+    public func download(
+        _ request: ClientRequest, _ sink: @escaping @Sendable (_ piece: [UInt8], _ status: Int) async throws -> Void
+    ) async throws -> ClientResponse {
         let transfer = Transfer(request, engine, isStreamed: true)
         var failure: (any Error)?
-        let result = await perform(transfer) { piece in
+        let result = await perform(transfer) { piece, status in
             guard failure == nil else { return }
             do {
-                try await sink(piece)
+                try await sink(piece, status)
             } catch {
                 failure = error
                 transfer.markCancelled()
@@ -49,7 +56,7 @@ public final class HTTPClient: Sendable {
     }
 
     private func perform(
-        _ transfer: Transfer, _ sink: ([UInt8]) async -> Void
+        _ transfer: Transfer, _ sink: ([UInt8], Int) async -> Void
     ) async -> Result<ClientResponse, HTTPClientError> {
         let engine = engine
         let result = await withTaskCancellationHandler {
@@ -67,12 +74,12 @@ public final class HTTPClient: Sendable {
     }
 
     private func receive(
-        _ transfer: Transfer, _ sink: ([UInt8]) async -> Void
+        _ transfer: Transfer, _ sink: ([UInt8], Int) async -> Void
     ) async -> Result<ClientResponse, HTTPClientError> {
         while true {
             switch await transfer.next() {
-            case .piece(let piece):
-                await sink(piece)
+            case .piece(let piece, let status):
+                await sink(piece, status)
                 engine.touch(transfer)
             case .finished(let result):
                 return result

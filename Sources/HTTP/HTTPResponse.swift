@@ -2,8 +2,8 @@
 public enum ResponseBody: Sendable {
     case empty
     case bytes([UInt8])
-    /// `length` bytes of the file at `path`, streamed from disk.
-    case file(path: String, length: Int64)
+    /// `length` bytes of the file at `path`, from `offset` on, streamed from disk.
+    case file(path: String, offset: Int64 = 0, length: Int64)
     /// Without a length the body is sent in chunks. An error of the source breaks the connection off, so that the client
     /// does not take half for the whole.
     case stream(length: Int64?, any ByteSource)

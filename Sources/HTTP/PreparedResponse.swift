@@ -44,10 +44,12 @@ final class PreparedResponse: @unchecked Sendable {
             }
             return PreparedResponse(status: response.status, download: download, owning: pointer)
                 .adding(response.headers)
-        case .file(let path, let length):
+        case .file(let path, let offset, let length):
             do {
-                let file = try await files.run { () throws in try openForReading(path, length: length) }
-                guard let pointer = MHD_create_response_from_fd64(UInt64(length), file) else {
+                let file = try await files.run { () throws in try openForReading(path, from: offset, length: length) }
+                guard
+                    let pointer = MHD_create_response_from_fd_at_offset64(UInt64(length), file, UInt64(offset))
+                else {
                     close(file)
                     return nil
                 }
@@ -88,14 +90,15 @@ private struct FileError: Error, CustomStringConvertible {
     let description: String
 }
 
-private func openForReading(_ path: String, length: Int64) throws -> Int32 {
+private func openForReading(_ path: String, from offset: Int64, length: Int64) throws -> Int32 {
     let file = apus_open(path, O_RDONLY | O_NOCTTY, 0)
     guard file >= 0 else { throw FileError(description: String(cString: strerror(errno))) }
     var status = stat()
-    guard fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG, Int64(status.st_size) >= length, length >= 0
+    guard fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG, offset >= 0, length >= 0,
+        offset <= Int64(status.st_size), Int64(status.st_size) - offset >= length
     else {
         close(file)
-        throw FileError(description: "no regular file of at least \(length) bytes")
+        throw FileError(description: "no regular file with \(length) bytes from \(offset) on")
     }
     return file
 }

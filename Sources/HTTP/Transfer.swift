@@ -10,12 +10,14 @@ final class Transfer: @unchecked Sendable {
     static let headerLimit = 65_536
 
     enum Event: Sendable {
-        case piece([UInt8])
+        /// Of a body that is streamed, with the answer's status.
+        case piece([UInt8], status: Int)
         case finished(Result<ClientResponse, HTTPClientError>)
     }
 
     private struct State {
         var pieces: [UInt8] = []
+        var status = 0
         var result: Result<ClientResponse, HTTPClientError>?
         var waiter: CheckedContinuation<Event, Never>?
         var isCancelled = false
@@ -57,7 +59,7 @@ final class Transfer: @unchecked Sendable {
             let event = state.withLock { state -> Event? in
                 if !state.pieces.isEmpty {
                     defer { state.pieces = [] }
-                    return .piece(state.pieces)
+                    return .piece(state.pieces, status: state.status)
                 }
                 if let result = state.result { return .finished(result) }
                 state.waiter = continuation
@@ -96,11 +98,12 @@ final class Transfer: @unchecked Sendable {
         }
         let (waiter, isFull) = state.withLock { state -> (CheckedContinuation<Event, Never>?, Bool) in
             if let waiter = state.waiter.take() { return (waiter, false) }
+            state.status = wire.status
             guard state.pieces.count < Self.capacity else { return (nil, true) }
             state.pieces.append(contentsOf: bytes)
             return (nil, false)
         }
-        waiter?.resume(returning: .piece(Array(bytes)))
+        waiter?.resume(returning: .piece(Array(bytes), status: wire.status))
         wire.isReceivePaused = isFull
         return isFull ? Int(CURL_WRITEFUNC_PAUSE) : bytes.count
     }

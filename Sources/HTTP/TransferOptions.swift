@@ -87,6 +87,7 @@ private struct Setup {
             long(CURLOPT_UPLOAD, 1)
             text(CURLOPT_CUSTOMREQUEST, request.method.rawValue)
             note(apus_curl_set_offset(easy, CURLOPT_INFILESIZE_LARGE, length ?? -1))
+            long(CURLOPT_UPLOAD_BUFFERSIZE, 262_144)
             self.transfer(CURLOPT_READFUNCTION, clientSend)
             pointer(CURLOPT_READDATA, Unmanaged.passUnretained(transfer).toOpaque())
         }

@@ -3,7 +3,9 @@ internal import Synchronization
 /// A request body on its way from the event thread to the handler. At most `capacity` bytes (and one piece) wait here;
 /// beyond that the connection is suspended, and TCP holds the client back.
 final class UploadStream: ByteSource {
-    private static let capacity = 262_144
+    private static let capacity = 1_048_576
+    /// A reader that waits is woken for so many bytes, or for the last ones: each time costs two changes of threads.
+    private static let worthwhile = 131_072
 
     private struct State {
         var buffer: [UInt8] = []
@@ -46,12 +48,12 @@ final class UploadStream: ByteSource {
     func push(_ bytes: UnsafeRawBufferPointer) -> Bool {
         state.withLock { state in
             guard state.error == nil else { return true }
-            if let reader = state.reader.take() {
-                reader.resume(returning: Array(bytes))
-                return true
-            }
             guard state.buffer.count < Self.capacity else { return false }
             state.buffer.append(contentsOf: bytes)
+            if state.buffer.count >= Self.worthwhile, let reader = state.reader.take() {
+                reader.resume(returning: state.buffer)
+                state.buffer = []
+            }
             return true
         }
     }
@@ -60,7 +62,9 @@ final class UploadStream: ByteSource {
     func end() {
         state.withLock { state in
             state.hasEnded = true
-            state.reader.take()?.resume(returning: nil)
+            guard let reader = state.reader.take() else { return }
+            reader.resume(returning: state.buffer.isEmpty ? nil : state.buffer)
+            state.buffer = []
         }
     }
 

@@ -36,15 +36,13 @@ public struct CatalogEntry: Sendable, Hashable {
     }
 
     /// The services that one port serves below `base` (`http://host:port`).
-    public static func standard(base: String, region: String, hasPlacement: Bool = false) -> [CatalogEntry] {
-        let placement = [
-            CatalogEntry(type: "placement", name: "placement", url: "\(base)/placement", region: region)
-        ]
-        return [
+    public static func standard(base: String, region: String) -> [CatalogEntry] {
+        [
             CatalogEntry(type: "identity", name: "keystone", url: "\(base)/identity/v3", region: region),
             CatalogEntry(type: "compute", name: "nova", url: "\(base)/compute/v2.1", region: region),
             CatalogEntry(type: "image", name: "glance", url: "\(base)/image", region: region),
-        ] + (hasPlacement ? placement : [])
+            CatalogEntry(type: "placement", name: "placement", url: "\(base)/placement", region: region),
+        ]
     }
 }
 

@@ -1,3 +1,4 @@
+internal import GuestHardware
 internal import Model
 
 /// The limits on what a client may store with an image.
@@ -156,6 +157,11 @@ struct ImageFields {
         }
         guard image.properties[key] != nil || image.properties.count < ImageLimits.properties else {
             throw ImageError(413, "An image has at most \(ImageLimits.properties) properties.")
+        }
+        do throws(HardwareError) {
+            try GuestHardware.check(imageProperty: key, value: text)
+        } catch {
+            throw .invalid("\(error).")
         }
         image.properties[key] = text
     }

@@ -30,7 +30,18 @@ public func imageDataRouter(service: ImageService) -> Router {
     router.on(.get, "/{id}", RouteOptions(requestTimeout: service.transferTimeout)) { request in
         let found = try await service.download(
             request.parameters["id"] ?? "", ticket: request.headers["X-Apus-Ticket"])
-        return imageFile(found.image, found.length, in: service.store)
+        return imageFile(found.image, found.length, request.headers["Range"], in: service.store)
+    }
+    let upload = RouteOptions(bodyLimit: .max, isStreamed: true, requestTimeout: service.transferTimeout)
+    router.on(.put, "/{id}", upload) { request in
+        try await service.upload(
+            request.parameters["id"] ?? "", request.body.source,
+            length: request.headers["Content-Length"].flatMap(Int64.init), ticket: request.headers["X-Apus-Ticket"])
+        return HTTPResponse(204)
+    }
+    router.on(.delete, "/{id}") { request in
+        try await service.delete(request.parameters["id"] ?? "", ticket: request.headers["X-Apus-Ticket"])
+        return HTTPResponse(204)
     }
     return router
 }
@@ -152,7 +163,7 @@ private struct ImageRoutes: Sendable {
             guard let found = try await service.download(identifier(request), for: caller) else {
                 return HTTPResponse(204)
             }
-            return imageFile(found.image, found.length, in: service.store)
+            return imageFile(found.image, found.length, request.headers["Range"], in: service.store)
         }
     }
 
@@ -194,8 +205,21 @@ private struct ImageRoutes: Sendable {
     }
 }
 
-private func imageFile(_ image: ImageRecord, _ length: Int64, in store: ImageStore) -> HTTPResponse {
-    var headers: HTTPFields = ["Content-Type": "application/octet-stream"]
-    headers["Content-MD5"] = image.checksum
-    return HTTPResponse(200, headers: headers, body: .file(path: store.filePath(image.id), length: length))
+/// All bytes of an image, or the part that was asked for.
+private func imageFile(
+    _ image: ImageRecord, _ length: Int64, _ range: String?, in store: ImageStore
+) -> HTTPResponse {
+    let path = store.filePath(image.id)
+    var headers: HTTPFields = ["Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"]
+    switch ByteRange(range, of: length) {
+    case .whole:
+        headers["Content-MD5"] = image.checksum
+        return HTTPResponse(200, headers: headers, body: .file(path: path, length: length))
+    case .part(let part):
+        headers["Content-Range"] = "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(length)"
+        return HTTPResponse(
+            206, headers: headers, body: .file(path: path, offset: part.lowerBound, length: Int64(part.count)))
+    case .outside:
+        return HTTPResponse(416, headers: ["Content-Range": "bytes */\(length)"])
+    }
 }

@@ -121,8 +121,21 @@ public final class ImageService: Sendable {
     }
 
     func delete(_ id: String, by caller: ImageCaller) async throws {
+        try await delete(id) { try await self.changeable(id, for: caller, "delete") }
+    }
+
+    /// The same for the bearer of a ticket.
+    func delete(_ id: String, ticket: String?) async throws {
+        let id = try verified(ticket, id, .delete)
+        try await delete(id.rawValue) {
+            guard let image = try await self.storage.find(id) else { throw ImageError.notFound(id.rawValue) }
+            return image
+        }
+    }
+
+    private func delete(_ id: String, find: () async throws -> ImageRecord) async throws {
         for _ in 0..<Self.writeAttempts {
-            let image = try await changeable(id, for: caller, "delete")
+            let image = try await find()
             guard !image.isProtected else {
                 throw ImageError.forbidden("Image \(image.id) is protected and cannot be deleted.")
             }
@@ -153,7 +166,17 @@ public final class ImageService: Sendable {
 
     /// Stores the bytes of a queued image and makes it active.
     func upload(_ id: String, _ source: any ByteSource, length: Int64?, by caller: ImageCaller) async throws {
-        let image = try await changeable(id, for: caller, "upload to")
+        try await upload(to: try await changeable(id, for: caller, "upload to"), source, length: length)
+    }
+
+    /// The same for the bearer of a ticket.
+    func upload(_ id: String, _ source: any ByteSource, length: Int64?, ticket: String?) async throws {
+        let id = try verified(ticket, id, .write)
+        guard let image = try await storage.find(id) else { throw ImageError.notFound(id.rawValue) }
+        try await upload(to: image, source, length: length)
+    }
+
+    private func upload(to image: ImageRecord, _ source: any ByteSource, length: Int64?) async throws {
         try requireQueued(image)
         guard let format = image.diskFormat, image.containerFormat != nil else {
             throw ImageError.invalid("Properties disk_format, container_format must be set prior to saving data.")
@@ -245,18 +268,24 @@ public final class ImageService: Sendable {
 
     /// Where the bytes lie that `ticket` lets its bearer read.
     func download(_ id: String, ticket: String?) async throws -> (image: ImageRecord, length: Int64) {
-        let id = ImageID(id.lowercased())
-        guard isUUID(id.rawValue), let ticket else { throw ImageError(401, "A ticket for this image is needed.") }
-        do {
-            try tickets.verify(ticket, image: id, now: now())
-        } catch {
-            log.notice("image ticket refused", ["image": id, "reason": String(describing: error)])
-            throw ImageError(401, "The ticket is not valid for this image.")
-        }
+        let id = try verified(ticket, id, .read)
         guard let image = try await storage.find(id), let found = try await bytes(of: image) else {
             throw ImageError.notFound(id.rawValue)
         }
         return found
+    }
+
+    /// The image's id, if the ticket lets its bearer do this with it.
+    private func verified(_ ticket: String?, _ id: String, _ access: ImageAccess) throws(ImageError) -> ImageID {
+        let id = ImageID(id.lowercased())
+        guard isUUID(id.rawValue), let ticket else { throw ImageError(401, "A ticket for this image is needed.") }
+        do {
+            try tickets.verify(ticket, image: id, access: access, now: now())
+        } catch {
+            log.notice("image ticket refused", ["image": id, "reason": String(describing: error)])
+            throw ImageError(401, "The ticket is not valid for this image.")
+        }
+        return id
     }
 
     private func bytes(of image: ImageRecord) async throws -> (image: ImageRecord, length: Int64)? {

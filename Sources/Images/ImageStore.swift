@@ -18,6 +18,8 @@ struct StoredImage: Sendable, Hashable {
 /// An upload is written to `<id>.part`, under a lock that other processes on a shared folder see, and gets its name only
 /// when it is complete, inspected and on disk. File calls run on the executor.
 public final class ImageStore: Sendable {
+    private static let pieceSize = 524_288
+
     public let path: String
     private let sizeLimit: Int64?
     private let executor: BlockingExecutor
@@ -71,28 +73,42 @@ public final class ImageStore: Sendable {
                 }
                 try await whenLocked()
                 var inspector = ImageInspector()
-                var md5 = Digest(.md5)
-                var sha512 = Digest(.sha512)
+                let (md5, sha512) = (RunningDigest(.md5), RunningDigest(.sha512))
                 var count: Int64 = 0
-                while let bytes = try await source.next() {
-                    count += Int64(bytes.count)
+                var next = try await nextPiece(source)
+                while !next.isEmpty {
+                    let piece = next
+                    count += Int64(piece.count)
                     try checkLimit(count)
-                    inspector.consume(bytes)
-                    md5.update(bytes)
-                    sha512.update(bytes)
-                    try file.write(bytes)
+                    // Both digests, the writing, and the arrival of the next piece go on side by side.
+                    async let first: Void = md5.update(piece)
+                    async let second: Void = sha512.update(piece)
+                    inspector.consume(piece)
+                    try file.write(piece)
+                    next = try await nextPiece(source)
+                    _ = await (first, second)
                 }
                 let facts = try inspector.finish(claimed: format, totalBytes: expected ?? count)
                 try file.keep(as: filePath(id), in: path)
                 return StoredImage(
-                    sizeBytes: count, virtualSizeBytes: facts.virtualSizeBytes, md5: Hex.encode(md5.finish()),
-                    sha512: Hex.encode(sha512.finish()))
+                    sizeBytes: count, virtualSizeBytes: facts.virtualSizeBytes, md5: await md5.finish(),
+                    sha512: await sha512.finish())
             } catch let fault as FileFault {
                 throw Self.answer(to: fault)
             } catch let refusal as ImageFormatError {
                 throw ImageError.invalid(refusal.message)
             }
         }
+    }
+
+    /// So many bytes that handing them to other threads costs little beside what is done with them; fewer at the end,
+    /// and none after it.
+    private func nextPiece(_ source: any ByteSource) async throws -> [UInt8] {
+        var piece: [UInt8] = []
+        while piece.count < Self.pieceSize, let bytes = try await source.next() {
+            if piece.isEmpty { piece = bytes } else { piece += bytes }
+        }
+        return piece
     }
 
     /// Refuses more bytes than the limit.

@@ -4,6 +4,10 @@ public import Model
 /// What a ticket lets its bearer do with an image's bytes.
 public enum ImageAccess: String, Sendable, Hashable, Codable {
     case read
+    /// To upload, once, while the image is queued.
+    case write
+    /// To delete the image with its bytes.
+    case delete
 }
 
 /// Who a ticket was made for, and until when.

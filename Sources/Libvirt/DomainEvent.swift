@@ -97,11 +97,27 @@ public enum CloseReason: Sendable, Hashable {
     }
 }
 
+/// What came of the request to a guest to let go of a device.
+public struct DeviceRemoval: Sendable, Hashable {
+    public let uuid: String
+    /// libvirt's name of the device: `net0`.
+    public let alias: String
+    public let isRemoved: Bool
+
+    public init(uuid: String, alias: String, isRemoved: Bool) {
+        (self.uuid, self.alias, self.isRemoved) = (uuid, alias, isRemoved)
+    }
+}
+
 /// What one connection tells by itself.
 public enum ConnectionEvent: Sendable, Hashable {
     case lifecycle(DomainEvent)
     /// A guest rebooted inside its process; no STOPPED comes with it.
     case reboot(uuid: String, name: String)
+    /// A guest let go of a device, or refused to, that it was asked to let go.
+    case deviceRemoval(DeviceRemoval)
+    /// A job on a domain has ended: the only word on how.
+    case jobEnded(JobEnd)
     /// The connection is of no use any more; told once.
     case closed(CloseReason)
 }

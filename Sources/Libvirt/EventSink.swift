@@ -36,6 +36,18 @@ final class EventSink: Sendable {
                 try retained("virConnectDomainEventRegisterAny") {
                     apusRegisterReboot(connection, onReboot, $0, releaseSink)
                 })
+            ids.append(
+                try retained("virConnectDomainEventRegisterAny") {
+                    apusRegisterDeviceRemoved(connection, onDeviceRemoved, $0, releaseSink)
+                })
+            ids.append(
+                try retained("virConnectDomainEventRegisterAny") {
+                    apusRegisterDeviceRemovalFailed(connection, onDeviceRemovalFailed, $0, releaseSink)
+                })
+            ids.append(
+                try retained("virConnectDomainEventRegisterAny") {
+                    apusRegisterJobCompleted(connection, onJobCompleted, $0, releaseSink)
+                })
         } catch {
             for id in ids { virConnectDomainEventDeregisterAny(connection, id) }
             throw error
@@ -115,6 +127,37 @@ private func onLifecycle(
 private func onReboot(_: virConnectPtr?, domain: virDomainPtr?, opaque: UnsafeMutableRawPointer?) {
     guard let domain, let sink = sink(opaque), let identity = try? DomainIdentity(reading: domain) else { return }
     sink.yield(.reboot(uuid: identity.uuid, name: identity.name))
+}
+
+private func onDeviceRemoved(
+    _: virConnectPtr?, domain: virDomainPtr?, alias: UnsafePointer<CChar>?, opaque: UnsafeMutableRawPointer?
+) {
+    tellRemoval(domain, alias, opaque, isRemoved: true)
+}
+
+private func onDeviceRemovalFailed(
+    _: virConnectPtr?, domain: virDomainPtr?, alias: UnsafePointer<CChar>?, opaque: UnsafeMutableRawPointer?
+) {
+    tellRemoval(domain, alias, opaque, isRemoved: false)
+}
+
+private func tellRemoval(
+    _ domain: virDomainPtr?, _ alias: UnsafePointer<CChar>?, _ opaque: UnsafeMutableRawPointer?, isRemoved: Bool
+) {
+    guard let domain, let alias, let sink = sink(opaque), let identity = try? DomainIdentity(reading: domain) else {
+        return
+    }
+    let removal = DeviceRemoval(uuid: identity.uuid, alias: String(cString: alias), isRemoved: isRemoved)
+    sink.yield(.deviceRemoval(removal))
+}
+
+private func onJobCompleted(
+    _: virConnectPtr?, domain: virDomainPtr?, parameters: UnsafeMutablePointer<virTypedParameter>?, count: Int32,
+    opaque: UnsafeMutableRawPointer?
+) {
+    guard let domain, let sink = sink(opaque), let identity = try? DomainIdentity(reading: domain) else { return }
+    let values = decodeParameters(parameters, count: Int(count))
+    sink.yield(.jobEnded(JobEnd(uuid: identity.uuid, values)))
 }
 
 private func onClose(_: virConnectPtr?, reason: Int32, opaque: UnsafeMutableRawPointer?) {

@@ -6,6 +6,10 @@ public enum HostEvent: Sendable, Hashable {
     case lifecycle(DomainEvent)
     /// A guest rebooted inside its process; no STOPPED comes with it.
     case reboot(uuid: String, name: String)
+    /// A guest let go of a device, or refused to, that it was asked to let go.
+    case deviceRemoval(DeviceRemoval)
+    /// A job on a domain has ended: the only word on how.
+    case jobEnded(JobEnd)
     /// Nothing is known of any guest until `resync`.
     case connectionLost(reason: String)
     /// Connected, for the `generation`th time; `resync` follows.
@@ -16,7 +20,7 @@ public enum HostEvent: Sendable, Hashable {
     fileprivate var isAboutConnection: Bool {
         switch self {
         case .connectionLost, .connected: true
-        case .lifecycle, .reboot, .resync: false
+        case .lifecycle, .reboot, .deviceRemoval, .jobEnded, .resync: false
         }
     }
 }

@@ -31,10 +31,13 @@ extension LibvirtConnection {
     }
 
     /// Starts a defined domain; returns when its process runs.
+    /// - Parameter restores: whether it has a saved memory, which takes long to read.
     /// - Throws: `.operationInvalid` when it runs already.
-    public func start(_ reference: DomainReference, options startOptions: StartOptions = []) async throws(LibvirtError)
-    {
-        try await act(on: reference, "virDomainCreateWithFlags", deadline: options.startDeadline) {
+    public func start(
+        _ reference: DomainReference, options startOptions: StartOptions = [], restores: Bool = false
+    ) async throws(LibvirtError) {
+        let deadline = restores ? options.saveDeadline : options.startDeadline
+        try await act(on: reference, "virDomainCreateWithFlags", deadline: deadline) {
             virDomainCreateWithFlags($0, startOptions.startFlags)
         }
     }
@@ -137,13 +140,13 @@ extension LibvirtConnection {
         }
     }
 
-    private func act(
+    func act(
         on reference: DomainReference, _ name: String, deadline: Duration? = nil,
-        _ body: @escaping @Sendable (virDomainPtr) -> Int32
+        _ body: @escaping @Sendable (virDomainPtr) throws(LibvirtError) -> Int32
     ) async throws(LibvirtError) {
         try await call(name, deadline: deadline) { (connection) throws(LibvirtError) in
             let domain = try DomainHandle(reference, on: connection)
-            guard body(domain.pointer) == 0 else { throw .last(name) }
+            guard try body(domain.pointer) == 0 else { throw .last(name) }
         }
     }
 }

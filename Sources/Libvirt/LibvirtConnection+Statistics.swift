@@ -13,6 +13,23 @@ extension LibvirtConnection {
     }
 }
 
+extension LibvirtConnection {
+    /// The figures of one domain. Does not wait for a job that holds the domain: of such a one only the state is given.
+    /// - Throws: `.noDomain`.
+    public func statistics(
+        of reference: DomainReference, _ figures: StatisticsOptions
+    ) async throws(LibvirtError) -> DomainStats {
+        try await call("virDomainListGetStats", deadline: options.statisticsDeadline) {
+            (connection) throws(LibvirtError) in
+            let domain = try DomainHandle(reference, on: connection)
+            guard let only = try StatisticsList(of: domain.pointer, figures).decoded().first else {
+                throw LibvirtError(.noDomain, call: "virDomainListGetStats", message: "the domain has no statistics")
+            }
+            return only
+        }
+    }
+}
+
 /// Owns what `virConnectGetAllDomainStats` returned, domain references included.
 private struct StatisticsList: ~Copyable {
     private let records: UnsafeMutablePointer<virDomainStatsRecordPtr?>?
@@ -23,6 +40,16 @@ private struct StatisticsList: ~Copyable {
         let flags = filter.rawValue | VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT.rawValue
         let count = virConnectGetAllDomainStats(connection, figures.rawValue, &found, flags)
         guard count >= 0 else { throw .last("virConnectGetAllDomainStats") }
+        records = found
+        self.count = Int(count)
+    }
+
+    init(of domain: virDomainPtr, _ figures: StatisticsOptions) throws(LibvirtError) {
+        var found: UnsafeMutablePointer<virDomainStatsRecordPtr?>?
+        var domains: [virDomainPtr?] = [domain, nil]
+        let flags = VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT.rawValue
+        let count = virDomainListGetStats(&domains, figures.rawValue, &found, flags)
+        guard count >= 0 else { throw .last("virDomainListGetStats") }
         records = found
         self.count = Int(count)
     }

@@ -18,6 +18,10 @@ public struct ConnectionOptions: Sendable, Hashable {
     public var startDeadline: Duration = .seconds(300)
     /// How long destroying a domain may take. A QEMU that does not end by SIGTERM gets SIGKILL after 10 s.
     public var destroyDeadline: Duration = .seconds(60)
+    /// How long writing a guest's memory to disk, or reading it, may take.
+    public var saveDeadline: Duration = .seconds(7_200)
+    /// How long a guest's agent may take to answer; whole seconds.
+    public var agentTimeout: Duration = .seconds(5)
     /// How long bulk statistics may take.
     public var statisticsDeadline: Duration = .seconds(2)
     /// Only calls that change nothing.

@@ -34,8 +34,12 @@ public struct LibvirtError: Error, Sendable, Hashable, CustomStringConvertible {
         case argumentInvalid
         /// The driver does not have this call, or not with these flags.
         case noSupport
-        /// The guest agent does not answer or is not there.
+        /// The guest agent does not answer.
         case agentUnresponsive
+        /// The domain has no guest agent, or is off: nothing was asked of one.
+        case agentMissing
+        /// No backup is under way.
+        case noBackup
         /// A resource is in use by another.
         case resourceBusy
         /// The device is not in the domain.
@@ -107,6 +111,7 @@ extension LibvirtError.Code {
         case VIR_ERR_NO_SUPPORT, VIR_ERR_ARGUMENT_UNSUPPORTED, VIR_ERR_OPERATION_UNSUPPORTED, VIR_ERR_CALL_FAILED:
             self = .noSupport
         case VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED: self = .agentUnresponsive
+        case VIR_ERR_NO_DOMAIN_BACKUP: self = .noBackup
         case VIR_ERR_RESOURCE_BUSY: self = .resourceBusy
         case VIR_ERR_DEVICE_MISSING: self = .deviceMissing
         case VIR_ERR_CPU_INCOMPATIBLE: self = .cpuIncompatible

@@ -174,7 +174,13 @@ public actor LibvirtHost {
             case .reboot(let uuid, let name) where role == .control:
                 LibvirtMetrics.events.increment(labels: [("kind", "reboot")])
                 hub.deliver(.reboot(uuid: uuid, name: name), from: generation)
-            case .closed(.client), .lifecycle, .reboot:
+            case .deviceRemoval(let removal) where role == .control:
+                LibvirtMetrics.events.increment(labels: [("kind", "device_removal")])
+                hub.deliver(.deviceRemoval(removal), from: generation)
+            case .jobEnded(let end) where role == .control:
+                LibvirtMetrics.events.increment(labels: [("kind", "job")])
+                hub.deliver(.jobEnded(end), from: generation)
+            case .closed(.client), .lifecycle, .reboot, .deviceRemoval, .jobEnded:
                 break
             case .closed(let reason):
                 _ = hub.lost(generation, reason: "\(reason)")

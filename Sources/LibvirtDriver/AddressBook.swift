@@ -40,30 +40,34 @@ final class AddressBook: Sendable {
     /// Compares with libvirt before the next use.
     func forget() { table.withLock { $0 = nil } }
 
-    /// The instance's NIC: the one it has, a spare, or a new one. Under 10 ms with a spare.
-    func plug(_ id: InstanceID) async throws -> NetworkInterface {
+    /// The instance's NIC: the one it has for `key`, a spare, or a new one. Under 10 ms with a spare.
+    /// - Parameters:
+    ///   - key: without white space; `nil` for the NIC that the instance begins with.
+    ///   - address: the one that it is to have.
+    /// - Throws: `.conflict` when the address is taken, `.invalidParameters` when it is none of the network's.
+    func plug(_ id: InstanceID, key: String? = nil, address: IPv4Address? = nil) async throws -> NetworkInterface {
         try await gate.run {
             let connection = try await access.connection()
             try await requireActive(connection)
             var table = try await loaded(connection)
-            if let known = table.entry(of: id) {
+            if let known = table.entry(of: id, key: key) {
                 if table.missing.contains(known.mac) { try await restore(known, connection) }
                 return interface(known)
             }
-            if let spare = table.claimSpare(for: id) {
+            if let spare = table.claimSpare(for: id, key: key, address: address) {
                 try await save(table)
                 return interface(spare)
             }
-            let made = try await reserve(owner: id, connection)
+            let made = try await reserve(owner: id, key: key, wanted: address, connection)
             return interface(made)
         }
     }
 
-    /// Gives back what the instance had; nothing when it had nothing, or the network is gone.
-    func unplug(_ id: InstanceID) async throws {
+    /// Gives back what the instance had, or one NIC of it; nothing when it had nothing, or the network is gone.
+    func unplug(_ id: InstanceID, mac: String? = nil) async throws {
         try await gate.run {
             let connection = try await access.connection()
-            guard var table = try await loadedIfPresent(connection), table.giveBack(id) else { return }
+            guard var table = try await loadedIfPresent(connection), table.giveBack(id, mac: mac) else { return }
             try await save(table)
             guard target == 0 else { return }
             while let spare = self.table.withLock({ $0?.spares.first }) { try await release(spare, connection) }
@@ -97,11 +101,15 @@ final class AddressBook: Sendable {
 
     // MARK: - Changes, inside the gate
 
-    private func reserve(owner: InstanceID?, _ connection: LibvirtConnection) async throws -> AddressTable.Entry {
+    private func reserve(
+        owner: InstanceID?, key: String? = nil, wanted: IPv4Address? = nil, _ connection: LibvirtConnection
+    ) async throws -> AddressTable.Entry {
         var refusal: LibvirtError?
         for _ in 0..<Self.attempts {
             let description = try await describe(connection)
-            guard let address = description.freeAddress(leased: try await leases(connection)) else {
+            if let wanted { try description.requireFree(wanted) }
+            let leased = wanted == nil ? try await leases(connection) : []
+            guard let address = wanted ?? description.freeAddress(leased: leased) else {
                 throw Failure(
                     .networkUnavailable,
                     description.ranges.isEmpty
@@ -112,7 +120,7 @@ final class AddressBook: Sendable {
             let taken = Set(description.reservations.compactMap(\.mac)).union(users.keys)
             var mac = MACAddress.random()
             while taken.contains(mac) { mac = MACAddress.random() }
-            let entry = AddressTable.Entry(mac: mac, address: address, owner: owner)
+            let entry = AddressTable.Entry(mac: mac, address: address, owner: owner, key: key)
             do {
                 try await connection.addDHCPHost(try host(entry), toNetwork: network)
             } catch let error as LibvirtError {
@@ -160,9 +168,7 @@ final class AddressBook: Sendable {
         let (file, bytes) = (file, Array(table.record.utf8))
         try await files.run { () throws(Failure) in
             try Files.makeFolder(Files.parent(file), mode: 0o700)
-            try Files.write(bytes, to: file + ".new", mode: 0o600)
-            try Files.synchronise(file + ".new")
-            try Files.rename(file + ".new", to: file)
+            try Files.replace(file, with: bytes, mode: 0o600)
         }
         self.table.withLock { $0 = table }
     }

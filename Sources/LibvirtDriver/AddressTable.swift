@@ -10,6 +10,8 @@ struct AddressTable: Sendable, Hashable {
         var address: IPv4Address
         /// `nil` for a spare.
         var owner: InstanceID?
+        /// Tells the NICs that were added to an instance from each other; `nil` for the one it began with.
+        var key: String?
     }
 
     /// What is to be done with libvirt so that the table and the number of spares are right.
@@ -30,11 +32,18 @@ struct AddressTable: Sendable, Hashable {
 
     var spares: [Entry] { entries.filter { $0.owner == nil } }
 
-    func entry(of id: InstanceID) -> Entry? { entries.first { $0.owner == id } }
+    func entry(of id: InstanceID, key: String? = nil) -> Entry? {
+        entries.first { $0.owner == id && $0.key == key }
+    }
 
-    mutating func claimSpare(for id: InstanceID) -> Entry? {
-        guard let index = entries.firstIndex(where: { $0.owner == nil }) else { return nil }
+    func entry(at address: IPv4Address) -> Entry? { entries.first { $0.address == address } }
+
+    /// Makes a spare the instance's: any, or the one with the address that it wants.
+    mutating func claimSpare(for id: InstanceID, key: String? = nil, address: IPv4Address? = nil) -> Entry? {
+        let found = entries.firstIndex { $0.owner == nil && (address == nil || $0.address == address) }
+        guard let index = found else { return nil }
         entries[index].owner = id
+        entries[index].key = key
         return entries[index]
     }
 
@@ -48,11 +57,11 @@ struct AddressTable: Sendable, Hashable {
         missing.remove(entry.mac)
     }
 
-    /// Makes spares of what an instance had. Whether it had anything.
-    mutating func giveBack(_ id: InstanceID) -> Bool {
+    /// Makes spares of what an instance had: all of it, or one NIC. Whether it had anything.
+    mutating func giveBack(_ id: InstanceID, mac: String? = nil) -> Bool {
         var hadAny = false
-        for index in entries.indices where entries[index].owner == id {
-            entries[index].owner = nil
+        for index in entries.indices where entries[index].owner == id && (mac == nil || entries[index].mac == mac) {
+            (entries[index].owner, entries[index].key) = (nil, nil)
             hadAny = true
         }
         // What libvirt does not have is no spare.
@@ -76,9 +85,12 @@ struct AddressTable: Sendable, Hashable {
     /// - Parameter users: instances by the MACs of their domains, for when the record was lost.
     init(target: Int, record: [Entry], reserved: [Entry], users: [String: InstanceID]) {
         self.init(target: target)
-        let owners = Dictionary(record.compactMap { entry in entry.owner.map { (entry.mac, $0) } }) { first, _ in first
+        let owned = Dictionary(record.filter { $0.owner != nil }.map { ($0.mac, $0) }) { first, _ in first }
+        entries = reserved.map { entry in
+            let known = owned[entry.mac]
+            return Entry(
+                mac: entry.mac, address: entry.address, owner: known?.owner ?? users[entry.mac], key: known?.key)
         }
-        entries = reserved.map { Entry(mac: $0.mac, address: $0.address, owner: owners[$0.mac] ?? users[$0.mac]) }
         let present = Set(reserved.map(\.mac))
         let lost = record.filter { $0.owner != nil && !present.contains($0.mac) }
         entries += lost
@@ -87,18 +99,22 @@ struct AddressTable: Sendable, Hashable {
 
     // MARK: - Record
 
-    /// One line each: MAC, address, owner or `-`.
+    /// One line each: MAC, address, owner or `-`, and the key of a NIC that has one.
     var record: String {
-        entries.map { "\($0.mac) \($0.address) \($0.owner?.rawValue ?? "-")\n" }.joined()
+        entries.map { entry in
+            "\(entry.mac) \(entry.address) \(entry.owner?.rawValue ?? "-")\(entry.key.map { " " + $0 } ?? "")\n"
+        }.joined()
     }
 
     /// The entries of a record; lines that are none are left out.
     static func entries(inRecord text: String) -> [Entry] {
         text.split(separator: "\n").compactMap { line in
             let parts = line.split(separator: " ").map(String.init)
-            guard parts.count == 3, let address = IPv4Address(parts[1]) else { return nil }
+            guard (3...4).contains(parts.count), let address = IPv4Address(parts[1]) else { return nil }
             guard parts[2] == "-" || InstanceFolder.isUUID(parts[2]) else { return nil }
-            return Entry(mac: parts[0], address: address, owner: parts[2] == "-" ? nil : InstanceID(parts[2]))
+            return Entry(
+                mac: parts[0], address: address, owner: parts[2] == "-" ? nil : InstanceID(parts[2]),
+                key: parts.count == 4 ? parts[3] : nil)
         }
     }
 }

@@ -23,7 +23,7 @@ struct ConfigDrive: Sendable {
         self.files = files
     }
 
-    /// Writes the drive to `path`, complete or not at all. About 10 ms.
+    /// Writes the drive to `path`, complete or not at all. About 35 ms.
     ///
     /// Its content, which may hold a password, is in a folder beside `path` that only root can enter, and only while
     /// the program runs.
@@ -34,11 +34,17 @@ struct ConfigDrive: Sendable {
             try await files.run { () throws(Failure) in
                 try Files.removeTree(folder)
                 try Files.makeFolder(folder, mode: 0o700)
-                try Files.makeFolder(folder + "/openstack", mode: 0o755)
-                for version in ConfigDriveContent.versions {
-                    let place = folder + "/openstack/" + version
-                    try Files.makeFolder(place, mode: 0o755)
-                    for file in content.files { try Files.write(file.bytes, to: place + "/" + file.name, mode: 0o644) }
+                // Most versions have the same files; as links they take their place on the drive once.
+                var written: [[UInt8]: String] = [:]
+                for file in content.files {
+                    let place = folder + "/" + file.path
+                    try Files.makeFolder(Files.parent(place), mode: 0o755)
+                    if let first = written[file.bytes] {
+                        try Files.link(first, as: place)
+                    } else {
+                        try Files.write(file.bytes, to: place, mode: 0o644)
+                        written[file.bytes] = place
+                    }
                 }
             }
             try await runTool(

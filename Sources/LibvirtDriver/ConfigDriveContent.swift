@@ -2,63 +2,86 @@ internal import Compute
 internal import Crypto
 internal import Model
 
-/// The files of a config drive, as cloud-init and its kin read them; one version and `latest`.
+/// What of the configuration goes into config drives.
+struct ConfigDriveSettings: Sendable, Hashable {
+    /// Appended to hostnames; empty for none.
+    var domain = ""
+    /// The operator's own data for every guest, a JSON object.
+    var vendorData = Array("{}".utf8)
+}
+
+/// The files of a config drive, as cloud-init and its kin read them: every version of the metadata that Nova has had,
+/// each with the members that it had, and the layout of EC2.
 struct ConfigDriveContent {
     struct File {
-        /// Under `openstack/VERSION/`.
-        let name: String
+        /// From the drive's root.
+        let path: String
         let bytes: [UInt8]
     }
 
-    static let versions = ["2018-08-27", "latest"]
+    /// Of Nova's metadata; a newer one has all that the older ones have.
+    static let versions = [
+        "2012-08-10", "2013-04-04", "2013-10-17", "2015-10-15", "2016-06-30", "2016-10-06", "2017-02-22", "2018-08-27",
+        "2020-10-14", "2025-04-04", "latest",
+    ]
+    /// The older ones of EC2 stay away, as Nova's option for it says.
+    static let amazonVersions = ["2009-04-04", "latest"]
 
     let files: [File]
 
     /// - Parameters:
-    ///   - adminPassword: written as `admin_pass`, and nowhere else.
+    ///   - secrets: written here and nowhere else.
     ///   - seed: random bytes for the guest's generator.
-    init(_ guest: GuestSpecification, adminPassword: String?, seed: [UInt8]) throws(Failure) {
-        var files = [
-            File(name: "meta_data.json", bytes: Self.metadata(guest, adminPassword, seed)),
-            File(name: "network_data.json", bytes: Self.network(guest)),
-            File(name: "vendor_data.json", bytes: Array("{}".utf8)),
-        ]
-        if let text = guest.instance.userData, !text.isEmpty {
+    init(
+        _ guest: GuestSpecification, secrets: ConfigDriveSecrets, seed: [UInt8],
+        settings: ConfigDriveSettings = ConfigDriveSettings()
+    ) throws(Failure) {
+        let instance = guest.instance
+        var userData: [UInt8]?
+        if let text = instance.userData, !text.isEmpty {
             guard let bytes = Base64.decode(text) else {
-                throw Failure(.invalidParameters, "the user data of instance \(guest.instance.id) is not base64")
+                throw Failure(.invalidParameters, "the user data of instance \(instance.id) is not base64")
             }
-            files.append(File(name: "user_data", bytes: bytes))
+            userData = bytes
+        }
+        var files: [File] = []
+        for (index, file) in secrets.files.enumerated() {
+            guard let bytes = Base64.decode(file.contents) else {
+                throw Failure(.invalidParameters, "the file \(file.path) for instance \(instance.id) is not base64")
+            }
+            files.append(File(path: "openstack" + Self.contentPath(index), bytes: bytes))
+        }
+        let metadata = GuestMetadata(guest, secrets: secrets, seed: seed, domain: settings.domain)
+        for version in Self.versions {
+            func add(_ name: String, since first: String = "", _ bytes: [UInt8]) {
+                // "latest" stands behind every date.
+                if version >= first { files.append(File(path: "openstack/\(version)/\(name)", bytes: bytes)) }
+            }
+            add("meta_data.json", metadata.json(version))
+            if let userData { add("user_data", userData) }
+            add("vendor_data.json", since: "2013-10-17", settings.vendorData)
+            add("network_data.json", since: "2015-10-15", Self.network(guest))
+            add("vendor_data2.json", since: "2016-10-06", Self.namedVendorData(settings.vendorData))
+        }
+        for version in Self.amazonVersions {
+            files.append(File(path: "ec2/\(version)/meta-data.json", bytes: metadata.amazonJSON()))
+            if let userData { files.append(File(path: "ec2/\(version)/user-data", bytes: userData)) }
         }
         self.files = files
     }
 
-    private static func metadata(_ guest: GuestSpecification, _ adminPassword: String?, _ seed: [UInt8]) -> [UInt8] {
-        let instance = guest.instance
-        var writer = JSONWriter(capacity: 2_048)
+    /// Where the content of an injected file is, from the folder `openstack`.
+    static func contentPath(_ index: Int) -> String {
+        let digits = String(index)
+        return "/content/" + String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+
+    /// The operator's data under the name that is not one of a service.
+    private static func namedVendorData(_ data: [UInt8]) -> [UInt8] {
+        var writer = JSONWriter()
         writer.object { json in
-            json.member("uuid", instance.id.rawValue)
-            json.member("name", instance.name)
-            json.member("hostname", instance.hostname)
-            json.key("launch_index")
-            json.integer(instance.launchIndex)
-            json.member("availability_zone", instance.availabilityZone ?? "nova")
-            json.member("project_id", instance.projectID.rawValue)
-            json.object("meta") { meta in
-                for (key, value) in instance.metadata.sorted(by: { $0.key < $1.key }) { meta.member(key, value) }
-            }
-            if let name = instance.keyName, let key = instance.publicKey {
-                json.object("public_keys") { $0.member(name, key) }
-                json.array("keys") { keys in
-                    keys.object { entry in
-                        entry.member("name", name)
-                        entry.member("type", "ssh")
-                        entry.member("data", key)
-                    }
-                }
-            }
-            json.member("random_seed", Base64.encode(seed))
-            if let adminPassword { json.member("admin_pass", adminPassword) }
-            json.array("devices") { _ in }
+            json.key("static")
+            json.raw(data)
         }
         return writer.finish()
     }
@@ -92,12 +115,5 @@ struct ConfigDriveContent {
             json.array("services") { _ in }
         }
         return writer.finish()
-    }
-}
-
-extension JSONWriter {
-    fileprivate mutating func member(_ key: String, _ value: String) {
-        self.key(key)
-        string(value)
     }
 }

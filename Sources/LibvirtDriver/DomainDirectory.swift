@@ -8,6 +8,8 @@ final class DomainDirectory: Sendable {
         var name: String
         var isOurs: Bool
         var macs: Set<String>
+        /// Whether it has a channel for a guest agent; whether one is behind it is the guest's business.
+        var hasAgentChannel = false
     }
 
     private struct State {

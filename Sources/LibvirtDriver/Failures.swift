@@ -13,7 +13,9 @@ extension Failure {
         case .cancelled: self.init(.cancelled, text, isRetriable: true)
         case .overloaded: self.init(.overloaded, text, isRetriable: true)
         case .connectionLost:
-            self.init(.hypervisor, "\(what): no connection to libvirt: \(error.message.prefix(800))", isRetriable: true)
+            // Says nothing about the guest, nor about what was asked: it was not done, or its end was not heard of.
+            self.init(
+                .unreachable, "\(what): no connection to libvirt: \(error.message.prefix(800))", isRetriable: true)
         default: self.init(.hypervisor, text, isRetriable: true)
         }
     }

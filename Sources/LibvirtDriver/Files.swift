@@ -1,3 +1,4 @@
+internal import CSystem
 internal import Glibc
 internal import Model
 
@@ -45,6 +46,11 @@ enum Files {
 
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+    static func isFolder(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
     /// Size in bytes; `nil` when there is no such file.
     static func size(_ path: String) -> Int64? {
         var status = stat()
@@ -64,6 +70,47 @@ enum Files {
         }
         let unit = Int64(status.f_frsize)
         return (Int64(clamping: status.f_bavail) * unit, Int64(clamping: status.f_blocks) * unit)
+    }
+
+    /// Refuses what needs more bytes than are free on the folder's file system, with both figures. `reserved` bytes are
+    /// spoken for.
+    static func requireSpace(
+        _ needed: Int64, for what: String, in folder: String, reserved: Int64 = 0
+    ) throws(Failure) {
+        guard needed > 0 else { return }
+        let free = max(0, try space(at: folder).freeBytes - reserved)
+        guard needed > free else { return }
+        throw Failure(
+            .storage, "\(what) needs \(needed) bytes in \(folder), where \(free) bytes are free", isRetriable: true)
+    }
+
+    /// Cuts a file off, or lets it end in a hole.
+    static func resize(_ path: String, to bytes: Int64) throws(Failure) {
+        guard truncate(path, off_t(bytes)) == 0 else { throw failure("resize", path) }
+    }
+
+    /// Reserves the first `bytes` of a file's file system for it: a raw disk's own, or as many as a qcow2 file may come
+    /// to take, whose length stays.
+    static func reserve(_ path: String, bytes: Int64, keepsSize: Bool) throws(Failure) {
+        let file = try Descriptor(opening: path, O_RDWR)
+        let result =
+            keepsSize ? apus_allocate_keeping_size(file.number, bytes) : apus_allocate(file.number, bytes)
+        guard result != 0 else { return }
+        if errno == EOPNOTSUPP {
+            throw Failure(
+                .storage,
+                "cannot reserve \(path): its file system cannot, so preallocate_images = space does not work here",
+                isRetriable: true)
+        }
+        throw failure("reserve", path)
+    }
+
+    /// How long ago a file was last changed or touched; `nil` when there is no such file.
+    static func age(_ path: String) -> Duration? {
+        var status = stat()
+        var now = timespec()
+        guard stat(path, &status) == 0, clock_gettime(CLOCK_REALTIME, &now) == 0 else { return nil }
+        return .seconds(now.tv_sec - status.st_mtim.tv_sec) + .nanoseconds(now.tv_nsec - status.st_mtim.tv_nsec)
     }
 
     /// Sets the times of a file to now.
@@ -146,6 +193,25 @@ enum Files {
         try file.write(bytes, path)
     }
 
+    /// Writes a file of `mode` durably, complete or not at all, by way of `path` with `.new`, of which nothing is left when
+    /// that fails.
+    static func replace(_ path: String, with bytes: [UInt8], mode: mode_t) throws(Failure) {
+        let unfinished = path + ".new"
+        do {
+            try write(bytes, to: unfinished, mode: mode)
+            try synchronise(unfinished)
+            try rename(unfinished, to: path)
+        } catch {
+            try remove(unfinished)
+            throw error
+        }
+    }
+
+    /// Gives a file another name beside the one it has.
+    static func link(_ path: String, as other: String) throws(Failure) {
+        guard Glibc.link(path, other) == 0 else { throw failure("link", other) }
+    }
+
     /// Up to `limit` bytes from `offset`; `nil` when there is no such file.
     static func read(_ path: String, from offset: Int64 = 0, limit: Int) throws(Failure) -> [UInt8]? {
         let number = open(path, O_RDONLY | O_CLOEXEC)
@@ -172,6 +238,25 @@ enum Files {
             filled += count
         }
         bytes.removeSubrange(filled...)
+        return bytes
+    }
+
+    /// The `count` bytes from `offset`, in one call where the system gives them so; fewer at the end of the file. For
+    /// files that are read through in pieces.
+    static func readPiece(_ path: String, from offset: Int64, count: Int) throws(Failure) -> [UInt8] {
+        let file = try Descriptor(opening: path, O_RDONLY)
+        var code: Int32 = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: max(0, count)) { buffer, filled in
+            while filled < count {
+                let read = pread(
+                    file.number, buffer.baseAddress?.advanced(by: filled), count - filled, off_t(offset) + filled)
+                if read < 0, errno == EINTR { continue }
+                if read < 0 { code = errno }
+                guard read > 0 else { break }
+                filled += read
+            }
+        }
+        guard code == 0 else { throw failure("read", path, code) }
         return bytes
     }
 
@@ -220,6 +305,22 @@ struct Descriptor: ~Copyable, Sendable {
                 throw Files.failure("write", path)
             }
             written += count
+        }
+    }
+}
+
+extension Descriptor {
+    /// Writes all bytes at `offset`. `path` is for the failure's text.
+    borrowing func write(_ bytes: ArraySlice<UInt8>, at offset: Int64, _ path: String) throws(Failure) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let place = off_t(offset) + off_t(bytes.count - rest.count)
+            let count = rest.withUnsafeBytes { pwrite(number, $0.baseAddress, $0.count, place) }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Files.failure("write", path)
+            }
+            rest = rest.dropFirst(count)
         }
     }
 }

@@ -10,32 +10,38 @@ internal import Telemetry
 /// the image holds.
 ///
 /// While an image is fetched, `<digest>.part` holds the uploaded bytes, locked by the process that writes it, and
-/// `<digest>.new` the base being written. Both are removed when the process that had the lock is gone.
+/// `<digest>.new` the base being written. When the bytes break off, or the process is killed, the next fetch goes on
+/// from the bytes that are there; the digest is that of all of them.
+///
+/// Beside the bases are the templates of disks that begin empty (`BlankDisk`). Whoever puts a disk on a file of this
+/// folder does it in `use`, so that `removeUnused` sees it.
 final class ImageCache: Sendable {
     let folder: String
+    let files: BlockingExecutor
     private let qemuImg: QemuImg
-    private let files: BlockingExecutor
     private let flights = SingleFlight()
     private static let fetches = Metrics.shared.counter(
         "apus_image_cache_fetches_total", help: "Images fetched into the cache, by result.")
     private static let seconds = Metrics.shared.histogram(
         "apus_image_cache_fetch_seconds", help: "From the first byte asked for to the base in place.")
-    private let log = Logger("image-cache")
+    let log = Logger("image-cache")
     private let clock: any Clock<Duration>
 
     init(folder: String, qemuImg: QemuImg, files: BlockingExecutor, clock: any Clock<Duration> = ContinuousClock()) {
         (self.folder, self.qemuImg, self.files, self.clock) = (folder, qemuImg, files, clock)
     }
 
-    /// Makes the folder, and removes what killed processes left in it.
+    /// Makes the folder, and removes what killed processes left in it and nobody can use.
     func open() async throws {
         try await files.run { () throws(Failure) in
             try Files.makeFolder(folder, mode: 0o711)
             for name in try Files.names(in: folder) where name.hasSuffix(".part") {
                 guard let lock = try PartLock(folder + "/" + name) else { continue }
-                let digest = String(name.dropLast(".part".count))
-                log.notice("removing an unfinished image", ["file": name])
-                try Files.remove(folder + "/" + digest + ".new")
+                let target = folder + "/" + name.dropLast(".part".count)
+                try Files.remove(target + ".new")
+                // An image's bytes are gone on from, when it is wanted again.
+                guard BlankDisk.isCacheName(name) || Files.size(lock.path) == 0 else { continue }
+                log.notice("removing what a killed process left", ["file": name])
                 try lock.removeFile()
             }
         }
@@ -48,7 +54,7 @@ final class ImageCache: Sendable {
     /// folder. What is there already is used after a look at its length.
     func prepare(_ image: ImageReference, source: @escaping ImageSource) async throws {
         let base = try base(of: image)
-        if try await files.run({ () throws(Failure) in try Self.isPresent(base, image) }) { return }
+        if try await touch(base, { () throws(Failure) in try Self.isPresent(base, image) }) { return }
         do {
             try await flights.run(base) { [self] in try await fetch(image, base, source) }
         } catch is CancellationError {
@@ -56,10 +62,55 @@ final class ImageCache: Sendable {
         }
     }
 
-    private static func key(_ image: ImageReference) throws(Failure) -> String {
-        guard image.sha512.utf8.count == 128,
-            image.sha512.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) })
-        else {
+    /// Has the template of an empty disk in the folder.
+    func prepare(_ disk: BlankDisk) async throws {
+        let template = folder + "/" + disk.cacheName
+        let isPresent: @Sendable () throws(Failure) -> Bool = { Files.exists(template) }
+        if try await touch(template, isPresent) { return }
+        do {
+            try await flights.run(template) { [self] in
+                guard let lock = try await lockPart(template, isPresent) else { return }
+                let unfinished = template + ".new"
+                do {
+                    try await disk.make(unfinished, files: files)
+                    try await keep(unfinished, as: template, lock)
+                } catch {
+                    try await discard(unfinished, lock)
+                    throw error
+                }
+            }
+        } catch is CancellationError {
+            throw Failure(.cancelled, "preparing \(template) was cancelled", isRetriable: true)
+        }
+    }
+
+    /// Runs `body`, which puts a disk on the file `name` of this folder, while nobody removes the file.
+    ///
+    /// - Throws: when there is no such file.
+    func use<T: Sendable>(_ name: String, _ body: (_ path: String) async throws -> T) async throws -> T {
+        let path = folder + "/" + name
+        let lease = try await files.run { () throws(Failure) in
+            let lease = try CacheLease.shared(path)
+            if lease != nil { try Files.touch(path) }
+            return lease
+        }
+        guard let lease else { throw Failure(.storage, "the file \(path) is not in the cache", isRetriable: true) }
+        defer { withExtendedLifetime(lease) {} }
+        return try await body(path)
+    }
+
+    /// Says that the file is used now, if it is there, so that it stays for a while.
+    private func touch(_ path: String, _ isPresent: @Sendable () throws(Failure) -> Bool) async throws -> Bool {
+        try await files.run { () throws(Failure) in
+            guard let lease = try CacheLease.shared(path), try isPresent() else { return false }
+            try Files.touch(path)
+            withExtendedLifetime(lease) {}
+            return true
+        }
+    }
+
+    static func key(_ image: ImageReference) throws(Failure) -> String {
+        guard isDigest(image.sha512) else {
             throw Failure(.imageUnacceptable, "image \(image.id) has no sha512 digest")
         }
         return image.sha512
@@ -76,8 +127,8 @@ final class ImageCache: Sendable {
     }
 
     private func fetch(_ image: ImageReference, _ base: String, _ source: ImageSource) async throws {
-        let part = base + ".part"
-        guard let lock = try await lockPart(part, base, image) else { return }
+        let isPresent: @Sendable () throws(Failure) -> Bool = { () throws(Failure) in try Self.isPresent(base, image) }
+        guard let lock = try await lockPart(base, isPresent) else { return }
         let unfinished = base + ".new"
         let start = ContinuousClock.now
         do {
@@ -86,25 +137,21 @@ final class ImageCache: Sendable {
             try await files.run { () throws(Failure) in try Files.remove(unfinished) }
             let download = try await receive(image, lock, source)
             try await files.run { () throws(Failure) in try download.finish(image) }
-            try await convert(image, part, unfinished)
+            try await convert(image, lock.path, unfinished)
             try await files.run { () throws(Failure) in
                 guard let size = Files.size(unfinished), size == image.virtualSizeBytes else {
                     throw Failure(
                         .imageUnacceptable, "image \(image.id) did not become a disk of \(image.virtualSizeBytes) bytes"
                     )
                 }
-                try Files.setMode(unfinished, 0o644)
-                try Files.synchronise(unfinished)
-                try Files.rename(unfinished, to: base)
-                try Files.synchronise(folder)
-                try lock.removeFile()
             }
+            try await keep(unfinished, as: base, lock)
+        } catch let broken as BrokenOff {
+            Self.fetches.increment(labels: [("result", "broken")])
+            throw broken.reason
         } catch {
             Self.fetches.increment(labels: [("result", "failed")])
-            try await files.run { () throws(Failure) in
-                try Files.remove(unfinished)
-                try lock.removeFile()
-            }
+            try await discard(unfinished, lock)
             throw error
         }
         Self.fetches.increment(labels: [("result", "ok")])
@@ -113,53 +160,54 @@ final class ImageCache: Sendable {
             ["image": image.id, "bytes": image.sizeBytes, "took": start.duration(to: .now), "base": base])
     }
 
-    /// Takes the lock on the part file, waiting while another process fetches; `nil` when that one has made the base.
-    private func lockPart(_ part: String, _ base: String, _ image: ImageReference) async throws -> PartLock? {
+    /// Gives a complete file its name, durably, and the lock back.
+    private func keep(_ unfinished: String, as path: String, _ lock: PartLock) async throws {
+        try await files.run { () throws(Failure) in
+            try Files.setMode(unfinished, 0o644)
+            try Files.touch(unfinished)
+            try Files.synchronise(unfinished)
+            try Files.rename(unfinished, to: path)
+            try Files.synchronise(folder)
+            try lock.removeFile()
+        }
+    }
+
+    private func discard(_ unfinished: String, _ lock: PartLock) async throws {
+        try await files.run { () throws(Failure) in
+            try Files.remove(unfinished)
+            try lock.removeFile()
+        }
+    }
+
+    /// Takes the lock on the part file of `path`, waiting while another process makes the file; `nil` when it has.
+    private func lockPart(
+        _ path: String, _ isPresent: @escaping @Sendable () throws(Failure) -> Bool
+    ) async throws -> PartLock? {
         while true {
             try Task.checkCancellation()
-            let (isPresent, lock) = try await files.run { () throws(Failure) -> (Bool, PartLock?) in
-                if try Self.isPresent(base, image) { return (true, nil) }
-                guard let lock = try PartLock(part) else { return (false, nil) }
+            let (isThere, lock) = try await files.run { () throws(Failure) -> (Bool, PartLock?) in
+                if try isPresent() { return (true, nil) }
+                guard let lock = try PartLock(path + ".part") else { return (false, nil) }
                 // Made between the look and the lock.
-                guard try !Self.isPresent(base, image) else {
+                guard try !isPresent() else {
                     try lock.removeFile()
                     return (true, nil)
                 }
                 return (false, lock)
             }
-            if isPresent { return nil }
+            if isThere { return nil }
             if let lock { return lock }
             // Another process tells nobody when it has finished; its lock can only be tried.
             try await clock.sleep(for: .milliseconds(200))
         }
     }
 
-    private func receive(
-        _ image: ImageReference, _ lock: PartLock, _ source: ImageSource
-    ) async throws -> ImageDownload {
-        try await files.run { () throws(Failure) in
-            try Self.requireSpace(image.sizeBytes, for: "image \(image.id)", in: folder)
-        }
-        let download = ImageDownload(lock, limit: image.sizeBytes)
-        try await source { [files] bytes in
-            try await files.run { () throws(Failure) in try download.take(bytes) }
-        }
-        return download
-    }
-
     private func convert(_ image: ImageReference, _ part: String, _ unfinished: String) async throws {
         let needed = try await qemuImg.measure(part, format: image.format, virtualSizeBytes: image.virtualSizeBytes)
         try await files.run { () throws(Failure) in
-            try Self.requireSpace(needed, for: "the disk of image \(image.id)", in: folder)
+            try Files.requireSpace(needed, for: "the disk of image \(image.id)", in: folder)
         }
         try await qemuImg.convert(
             part, format: image.format, to: unfinished, virtualSizeBytes: image.virtualSizeBytes)
-    }
-
-    private static func requireSpace(_ needed: Int64, for what: String, in folder: String) throws(Failure) {
-        let free = try Files.space(at: folder).freeBytes
-        guard needed > free else { return }
-        throw Failure(
-            .storage, "\(what) needs \(needed) bytes in \(folder), where \(free) bytes are free", isRetriable: true)
     }
 }

@@ -1,3 +1,4 @@
+internal import CSystem
 internal import Crypto
 internal import Glibc
 internal import ImageFormat
@@ -29,12 +30,14 @@ final class PartLock: Sendable {
         }
     }
 
-    func append(_ bytes: [UInt8]) throws(Failure) { try file.write(bytes, path) }
+    func write(_ bytes: [UInt8], at offset: Int64) throws(Failure) { try file.write(bytes[...], at: offset, path) }
+
+    func read(from offset: Int64, limit: Int) throws(Failure) -> [UInt8] {
+        try Files.read(path, from: offset, limit: limit) ?? []
+    }
 
     func truncate() throws(Failure) {
-        guard ftruncate(file.number, 0) == 0, lseek(file.number, 0, SEEK_SET) == 0 else {
-            throw Files.failure("empty", path)
-        }
+        guard ftruncate(file.number, 0) == 0 else { throw Files.failure("empty", path) }
     }
 
     /// Removes the file while it is locked.
@@ -46,8 +49,9 @@ final class ImageDownload: Sendable {
     private struct State: ~Copyable {
         var digest: Digest? = Digest(.sha512)
         var inspector = ImageInspector()
-        var isEmpty = true
     }
+
+    private static let piece = 8 << 20
 
     private let lock: PartLock
     private let limit: Int64
@@ -56,19 +60,35 @@ final class ImageDownload: Sendable {
     /// - Parameter limit: bytes that were announced; more are an error at once.
     init(_ lock: PartLock, limit: Int64) { (self.lock, self.limit) = (lock, limit) }
 
+    /// How many bytes are in the part file: where the next ones belong.
+    var count: Int64 { state.withLock { $0.inspector.bytesSeen } }
+
+    /// Takes the next piece of what an earlier fetch left in the part file, as if it came now. Whether there may be more.
+    /// Blocks.
+    func takeOver() throws(Failure) -> Bool {
+        guard Files.size(lock.path) ?? 0 <= limit else {
+            // Not this image's bytes.
+            try lock.truncate()
+            return false
+        }
+        return try state.withLock { state throws(Failure) in
+            let bytes = try lock.read(from: state.inspector.bytesSeen, limit: Self.piece)
+            state.digest?.update(bytes)
+            state.inspector.consume(bytes)
+            return bytes.count == Self.piece
+        }
+    }
+
     /// Takes the next bytes, in order. Blocks.
     func take(_ bytes: [UInt8]) throws(Failure) {
         try state.withLock { state throws(Failure) in
-            if state.isEmpty {
-                try lock.truncate()
-                state.isEmpty = false
-            }
-            guard state.inspector.bytesSeen + Int64(bytes.count) <= limit else {
+            let offset = state.inspector.bytesSeen
+            guard offset + Int64(bytes.count) <= limit else {
                 throw Failure(.imageUnacceptable, "more than the announced \(limit) bytes came", isRetriable: true)
             }
+            try lock.write(bytes, at: offset)
             state.digest?.update(bytes)
             state.inspector.consume(bytes)
-            try lock.append(bytes)
         }
     }
 

@@ -11,8 +11,11 @@ struct HostCapabilities: Sendable, Hashable {
     var cpuVendor: String?
     var topology = CPUTopology()
     var features: [String] = []
+    /// What libvirt calls the host by, mostly the uuid of its board.
+    var hostUUID: String?
 
     init(_ document: XMLNode) {
+        hostUUID = document.first("host/uuid")?.text
         guard let cpu = document.first("host/cpu") else { return }
         architecture = cpu.first("arch")?.text ?? ""
         cpuModel = cpu.first("model")?.text
@@ -63,17 +66,15 @@ extension LibvirtDriver {
         let (free, total) = try Files.space(at: instancesPath)
         var promised: Int64 = 0
         for name in try Files.names(in: instancesPath) where InstanceFolder.isUUID(name) {
-            let disk = try InstanceFolder(InstanceID(name), in: instancesPath).disk
-            guard let size = try Self.overlaySize(disk), let taken = Files.allocatedBytes(disk) else { continue }
-            promised += max(0, size - taken)
+            let folder = try InstanceFolder(InstanceID(name), in: instancesPath)
+            for (file, format) in try DiskInfo.read(folder).formats {
+                let path = folder.path + "/" + file
+                let size = format == .qcow2 ? try OverlayHeader.read(path)?.virtualSizeBytes : Files.size(path)
+                guard let size, let taken = Files.allocatedBytes(path) else { continue }
+                promised += max(0, size - taken)
+            }
         }
         return (free, total, promised)
-    }
-
-    /// The virtual size in the header of a disk that this driver made; guests cannot write there.
-    private static func overlaySize(_ path: String) throws(Failure) -> Int64? {
-        guard let header = try Files.read(path, limit: 32), header.count == 32 else { return nil }
-        return Int64(clamping: header[24..<32].reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
     }
 
     private static func uptime() -> Int64? {

@@ -15,7 +15,8 @@ extension LibvirtDriver {
             guard let entry = try await entry(of: id) else { continue }
             guests.append(
                 GuestObservation(
-                    id: id, name: domain.identity.name, powerState: PowerState(domain.status), isOurs: entry.isOurs))
+                    id: id, name: domain.identity.name, powerState: PowerState(domain.status), isOurs: entry.isOurs,
+                    remark: domain.status?.remark))
         }
         return guests
     }
@@ -28,7 +29,8 @@ extension LibvirtDriver {
     public func observe(_ id: InstanceID) async throws -> GuestObservation? {
         guard let entry = try await entry(of: id) else { return nil }
         guard let status = try await status(of: id) else { return nil }
-        return GuestObservation(id: id, name: entry.name, powerState: PowerState(status), isOurs: entry.isOurs)
+        return GuestObservation(
+            id: id, name: entry.name, powerState: PowerState(status), isOurs: entry.isOurs, remark: status.remark)
     }
 
     /// What is known of a domain, asked of libvirt the first time; `nil` when there is none.
@@ -44,9 +46,7 @@ extension LibvirtDriver {
         } catch {
             throw Failure(.hypervisor, "the XML of domain \(id) cannot be read: \(error)", isRetriable: true)
         }
-        let macs = document.all("devices/interface/mac").compactMap { $0["address"]?.lowercased() }
-        let entry = DomainDirectory.Entry(
-            name: document.first("name")?.text ?? "", isOurs: DomainMetadata.isOurs(document), macs: Set(macs))
+        let entry = DomainDirectory.Entry(document, isOurs: DomainMetadata.isOurs(document))
         directory.learn(id, entry)
         return entry
     }
@@ -75,12 +75,37 @@ extension LibvirtDriver {
     }
 }
 
+extension DomainDirectory.Entry {
+    init(_ document: XMLNode, isOurs: Bool) {
+        self.init(
+            name: document.first("name")?.text ?? "", isOurs: isOurs,
+            macs: Set(document.all("devices/interface/mac").compactMap { $0["address"]?.lowercased() }),
+            hasAgentChannel: document.all("devices/channel/target").contains {
+                $0["name"]?.hasPrefix("org.qemu.guest_agent.") == true
+            })
+    }
+}
+
+extension DomainStatus {
+    fileprivate var remark: String? {
+        switch (state, reason) {
+        case (.paused, .ioError):
+            "the guest was halted by an I/O error of its disk, as when the host's file system is full"
+        case (.paused, .watchdog): "the guest was halted by its watchdog"
+        case (.paused, .crashed), (.crashed, _): "the guest's kernel has panicked"
+        case (.shutOff, .crashed), (.shutOff, .failed): "the guest's process has died"
+        default: nil
+        }
+    }
+}
+
 extension PowerState {
     init(_ status: DomainStatus?) {
         switch status?.state {
         case .running, .blocked, .shuttingDown: self = .running
         case .paused: self = .paused
-        case .shutOff: self = .shutdown
+        // QEMU died, or was killed.
+        case .shutOff: self = status?.reason == .crashed ? .crashed : .shutdown
         case .crashed: self = .crashed
         case .suspendedByGuest: self = .suspended
         case .noState, .unknown, nil: self = .noState

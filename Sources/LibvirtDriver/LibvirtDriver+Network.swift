@@ -66,11 +66,11 @@ extension LibvirtDriver {
         return directory.users
     }
 
-    /// An address that no domain known here has.
-    private func freeMAC(_ id: InstanceID) -> String {
+    /// An address that no domain known here has; the same for the same `key`, which a NIC of its own has.
+    func freeMAC(_ id: InstanceID, key: String = "0") -> String {
         var attempt = 0
         while true {
-            let mac = MACAddress.make(id, nic: 0, attempt: attempt)
+            let mac = MACAddress.make(id, nic: key, attempt: attempt)
             if directory.users[mac, default: id] == id { return mac }
             attempt += 1
         }

@@ -1,6 +1,8 @@
 public import Compute
+internal import GuestHardware
 internal import Libvirt
 public import Model
+internal import Telemetry
 internal import XML
 
 extension LibvirtDriver {
@@ -8,11 +10,8 @@ extension LibvirtDriver {
     private static let shutdownRepeat = Duration.seconds(10)
 
     public func define(_ guest: GuestSpecification) async throws {
-        let surroundings = try ready()
         let id = guest.instance.id
-        let folder = try InstanceFolder(id, in: instancesPath)
-        let base = try surroundings.cache.base(of: guest.image)
-        let document = DomainDocument.make(guest, folder: folder, base: base, surroundings.settings)
+        let document = try await document(of: guest)
         let text: String
         do {
             text = try document.serialized()
@@ -24,15 +23,32 @@ extension LibvirtDriver {
         directory.willDefine(id)
         do {
             // The documents are checked against the schema in our tests; here it would cost a start's tenth.
-            let made = try await connection.define(xml: text, validate: false)
-            directory.learn(
-                id, .init(name: made.name, isOurs: true, macs: Set(guest.interfaces.map { $0.macAddress.lowercased() }))
-            )
+            _ = try await connection.define(xml: text, validate: false)
+            directory.learn(id, .init(document, isOurs: true))
         } catch {
             directory.didNotDefine(id)
             try await refuseForeignName(guest.instance, connection)
             throw Failure(error, "defining \(guest.instance.domainName)")
         }
+    }
+
+    /// The domain's XML as the record wants it.
+    func document(of guest: GuestSpecification) async throws -> XMLNode {
+        let surroundings = try ready()
+        let folder = try InstanceFolder(guest.instance.id, in: instancesPath)
+        let plan = try await machinePlan(guest.instance.flavor, guest.image)
+        let plugged = try PluggedDisk.plug(
+            try await disks(of: guest), configDrive: folder.configDrive(of: guest), plan,
+            rescue: try await rescueHardware(of: guest, plan))
+        var document = DomainDocument(
+            guest: guest, plan: plan, disks: plugged, folder: folder, settings: surroundings.settings)
+        if let console = surroundings.settings.serialConsole {
+            let (count, instances) = (plan.hardware.devices.serialPorts, instancesPath)
+            document.listeningPorts = try await files.run { () throws(Failure) in
+                try self.serialPorts.ports(count, for: folder, console, instances: instances)
+            }
+        }
+        return document.make()
     }
 
     /// libvirt has no code of its own for a name that another uuid has.
@@ -144,5 +160,5 @@ extension LibvirtDriver {
         }
     }
 
-    private static func noGuest(_ id: InstanceID) -> Failure { Failure(.notFound, "there is no guest \(id) here") }
+    static func noGuest(_ id: InstanceID) -> Failure { Failure(.notFound, "there is no guest \(id) here") }
 }

@@ -1,5 +1,6 @@
 public import Compute
 public import Configuration
+internal import GuestHardware
 internal import Libvirt
 internal import Model
 internal import Processes
@@ -17,6 +18,7 @@ public final class LibvirtDriver: VirtDriver {
         var qemuImg: QemuImg
         var configDrive: ConfigDrive
         var cache: ImageCache
+        var diskSettings: DiskSettings
     }
 
     public let events: AsyncStream<GuestEvent>
@@ -28,6 +30,11 @@ public final class LibvirtDriver: VirtDriver {
     let files = BlockingExecutor(name: "driver-files", threads: 4)
     let directory = DomainDirectory()
     let stops = StopSignals()
+    let removals = RemovalSignals()
+    let jobs = JobWatch()
+    let reservations = DiskReservations()
+    let serialPorts = SerialPortBook()
+    let emulatorDevices = EmulatorDevices()
     let books = Mutex<[String: AddressBook]>([:])
     let upkeepRequests: AsyncStream<Void>
     let upkeepSink: AsyncStream<Void>.Continuation
@@ -42,14 +49,17 @@ public final class LibvirtDriver: VirtDriver {
 
     /// Reads the options of `LibvirtDriverOptions` and does nothing else; see `start()`.
     public convenience init(configuration: Configuration) {
+        let uri = configuration[LibvirtDriverOptions.connectionURI]
+        // libvirt's own hypervisor of nothing but memory, for tests and benches.
+        let isPlayed = uri.hasPrefix("test://")
         self.init(
-            configuration: configuration, host: LibvirtHost(uri: configuration[LibvirtDriverOptions.connectionURI]),
-            domainType: nil, clock: ContinuousClock())
+            configuration: configuration, host: LibvirtHost(uri: uri), domainType: isPlayed ? "test" : nil,
+            clock: ContinuousClock(), soleRole: isPlayed ? .control : nil)
     }
 
     /// - Parameters:
     ///   - domainType: instead of what `virt_type` says; `test` for libvirt's test driver.
-    ///   - patience: how long `start()` waits for a connection.
+    ///   - patience: how long `start()`, and whatever is to be done after a loss, waits for a connection.
     ///   - soleRole: the only connection to use. Each connection to libvirt's test driver has a world of its own.
     init(
         configuration: Configuration, host: LibvirtHost, domainType: String?, clock: any Clock<Duration>,
@@ -79,7 +89,7 @@ public final class LibvirtDriver: VirtDriver {
 
     public func start() async throws {
         guard surroundings.withLock({ $0 == nil }) else { return }
-        guard let qemuImg = QemuImg() else {
+        guard let qemuImg = QemuImg(limits: QemuImg.Limits(configuration)) else {
             throw Failure(.hypervisor, "qemu-img is not installed (package qemu-utils)")
         }
         guard let configDrive = ConfigDrive(files: files) else {
@@ -99,7 +109,9 @@ public final class LibvirtDriver: VirtDriver {
         try await translated("connecting to \(host.uri)") { try await host.waitUntilConnected(timeout: patience) }
         let settings = try await settings()
         surroundings.withLock {
-            $0 = Surroundings(settings: settings, qemuImg: qemuImg, configDrive: configDrive, cache: cache)
+            $0 = Surroundings(
+                settings: settings, qemuImg: qemuImg, configDrive: configDrive, cache: cache,
+                diskSettings: DiskSettings(configuration))
         }
         services.withLock {
             $0.append(Task { await self.deliver(host.events()) })
@@ -125,16 +137,20 @@ public final class LibvirtDriver: VirtDriver {
             switch event {
             case .lifecycle(let change): deliver(change)
             case .reboot(let uuid, _): send(.changed(InstanceID(uuid)))
+            case .deviceRemoval(let removal): removals.signal(removal)
+            case .jobEnded(let end): jobs.tell(InstanceID(end.uuid), .ended(end))
             case .connectionLost:
                 directory.forgetAll()
                 send(.disconnected)
                 stops.signalAll()
+                jobs.lose()
             case .connected: break
             case .resync:
                 directory.forgetAll()
                 for book in books.withLock({ Array($0.values) }) { book.forget() }
                 send(.resynchronise)
                 stops.signalAll()
+                jobs.lose()
             }
         }
     }
@@ -144,7 +160,9 @@ public final class LibvirtDriver: VirtDriver {
         switch change.kind {
         case .defined: directory.definitionChanged(id)
         case .undefined: directory.forget(id)
-        case .stopped, .crashed: stops.signal(id)
+        case .stopped, .crashed:
+            stops.signal(id)
+            jobs.tell(id, .stopped)
         default: break
         }
         send(.changed(id))
@@ -162,18 +180,63 @@ public final class LibvirtDriver: VirtDriver {
         let connection = try await connection(.work)
         let capabilities = try await hostCapabilities(connection)
         let virtType = await chosenVirtType(capabilities.architecture)
-        let configured = configuration[LibvirtDriverOptions.cpuMode]
         let folder = instancesPath
         let cacheMode = LibvirtDriverOptions.cacheMode(configuration)
         let canBypassCache = await files.run { Files.supportsDirectIO(in: folder) }
-        return DomainSettings(
-            virtType: virtType, architecture: capabilities.architecture,
-            machineType: LibvirtDriverOptions.machine(configuration, for: capabilities.architecture),
-            cpuMode: configured ?? (virtType == "kvm" ? .hostModel : .none),
+        let machine = LibvirtDriverOptions.machine(configuration, for: capabilities.architecture)
+        var settings = DomainSettings(
+            virtType: virtType, architecture: capabilities.architecture, machineType: machine,
+            cpu: try await cpuSettings(
+                architecture: capabilities.architecture, virtType: virtType, machine: machine),
             diskCache: cacheMode ?? (canBypassCache ? "none" : "writeback"),
+            diskDiscard: configuration[LibvirtDriverOptions.diskDiscard]?.rawValue,
             randomDevice: configuration[LibvirtDriverOptions.randomDevice],
             memoryStatisticsPeriod: max(0, configuration[LibvirtDriverOptions.memoryStatisticsPeriod]),
             network: binding, version: Self.version)
+        settings.nics = NICSettings(
+            receiveQueueSize: configuration[LibvirtDriverOptions.receiveQueueSize],
+            transmitQueueSize: configuration[LibvirtDriverOptions.transmitQueueSize],
+            queueLimit: configuration[LibvirtDriverOptions.maximumQueues] ?? 256)
+        settings.vncAddress =
+            configuration[LibvirtDriverOptions.isVNCEnabled] ? configuration[LibvirtDriverOptions.vncListen] : nil
+        settings.pointer = configuration[LibvirtDriverOptions.pointer] == .usbtablet ? .usbTablet : .ps2Mouse
+        settings.isTPMEnabled = configuration[LibvirtDriverOptions.isTPMEnabled]
+        settings.pciePorts = configuration[LibvirtDriverOptions.pciePorts]
+        settings.serial = try await systemSerial(hostUUID: capabilities.hostUUID)
+        settings.serialConsole = SerialConsole(configuration)
+        settings.translationCacheMiB = configuration[LibvirtDriverOptions.translationCache]
+        return settings
+    }
+
+    /// - Throws: where the configuration names a source that this host does not have.
+    private func systemSerial(hostUUID: String?) async throws -> SystemSerial {
+        let source = configuration[LibvirtDriverOptions.systemSerial]
+        var machineID: String?
+        if source == .os || source == .auto {
+            machineID = try await files.run { () throws(Failure) in try Self.machineID() }
+        }
+        switch source {
+        case .unique: return .instance
+        case .none: return .none
+        case .os:
+            guard let machineID else {
+                throw Failure(.invalidParameters, "[libvirt] sysinfo_serial is os, and the host has no /etc/machine-id")
+            }
+            return .host(machineID)
+        case .hardware, .auto:
+            guard let serial = machineID ?? hostUUID else {
+                throw Failure(
+                    .invalidParameters,
+                    "[libvirt] sysinfo_serial is \(source.rawValue), and libvirt tells no uuid of the host")
+            }
+            return .host(serial)
+        }
+    }
+
+    /// systemd's name of this installation, written as a uuid; `nil` where there is none.
+    private static func machineID() throws(Failure) -> String? {
+        guard let bytes = try Files.read("/etc/machine-id", limit: 256) else { return nil }
+        return SystemSerial.uuid(machineID: String(decoding: bytes, as: UTF8.self))
     }
 
     private func chosenVirtType(_ architecture: String) async -> String {
@@ -207,9 +270,11 @@ public final class LibvirtDriver: VirtDriver {
     /// Shown to guests and in their metadata.
     static let version = "0.1.0"
 
-    /// The connection for a kind of call.
+    /// The connection for a kind of call. After a loss what is to be done waits for the next one, as long as a daemon
+    /// takes to start anew; statistics and lists do not.
     func connection(_ role: LibvirtHost.Role) async throws(Failure) -> LibvirtConnection {
         do {
+            if role != .statistics { try await host.waitUntilConnected(timeout: patience) }
             return try await host.connection(soleRole ?? role)
         } catch {
             throw Failure(error, "libvirt at \(host.uri)")

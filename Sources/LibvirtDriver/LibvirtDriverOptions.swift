@@ -11,7 +11,37 @@ public enum LibvirtDriverOptions {
     public enum CPUMode: String, Sendable, CaseIterable, ChoiceOption {
         case hostModel = "host-model"
         case hostPassthrough = "host-passthrough"
-        case none
+        case maximum, custom, none
+    }
+
+    /// Whether guests' discards give space back.
+    public enum DiscardMode: String, Sendable, CaseIterable, ChoiceOption {
+        case ignore, unmap
+    }
+
+    /// Where guests' serial numbers come from.
+    public enum SerialSource: String, Sendable, CaseIterable, ChoiceOption {
+        case unique, os, hardware, auto, none
+    }
+
+    /// How pointers tell where they are.
+    public enum Pointer: String, Sendable, CaseIterable, ChoiceOption {
+        case usbtablet, ps2mouse
+    }
+
+    /// How the disks of guests are kept.
+    public enum ImagesType: String, Sendable, CaseIterable, ChoiceOption {
+        case `default`, qcow2, raw, flat
+    }
+
+    /// What is reserved of a disk when it is made.
+    public enum Preallocation: String, Sendable, CaseIterable, ChoiceOption {
+        case none, space
+    }
+
+    /// What ephemeral disks are formatted with.
+    public enum FileSystem: String, Sendable, CaseIterable, ChoiceOption {
+        case vfat, ext2, ext3, ext4, xfs, ntfs
     }
 
     public static let connectionURI = Option(
@@ -64,6 +94,78 @@ public enum LibvirtDriverOptions {
         "image_cache", "subdirectory_name", default: "_base", help: "Folder of the image cache, under instances_path.",
         check: { $0.isEmpty || $0.contains("/") || $0.hasPrefix(".") ? "the name of one folder" : nil })
 
+    public static let imagesType = Option<ImagesType>(
+        "libvirt", "images_type", default: .default,
+        help:
+            "qcow2: disks are overlays on the cached image. raw, flat: full copies of it. default: as use_cow_images "
+            + "says. A disk keeps the format that it was made with.")
+
+    public static let useCowImages = Option(
+        "DEFAULT", "use_cow_images", default: true, help: "With images_type default: true is qcow2, false is raw.")
+
+    public static let forceRawImages = Option(
+        "DEFAULT", "force_raw_images", default: true,
+        help: "The cache's bases are always written afresh as raw files, so nothing else is possible here.",
+        check: { $0 ? nil : "true" })
+
+    public static let preallocateImages = Option<Preallocation>(
+        "DEFAULT", "preallocate_images", default: .none,
+        help: "space: a disk's whole size is reserved on the file system when it is made (fallocate).")
+
+    public static let defaultEphemeralFormat = Option<FileSystem?>(
+        "DEFAULT", "default_ephemeral_format", default: nil,
+        help:
+            "What ephemeral disks are formatted with: vfat, ext2, ext3, ext4, xfs or ntfs. Unset: by the image's "
+            + "os_type, ext4 for linux, ntfs for windows, else vfat.")
+
+    public static let imagesCPUTimeLimit = Option(
+        "libvirt", "images_cpu_time_limit", default: Duration.seconds(30),
+        help: "CPU time that qemu-img may take over an image of a user; 8 s more for each GiB of its disk.",
+        check: { $0 >= .seconds(1) && $0 <= .seconds(86_400) ? nil : "1 to 86400 s" })
+
+    public static let imagesAddressSpaceLimit = Option(
+        "libvirt", "images_address_space_limit_mb", default: 2_048,
+        help: "MiB of address space that qemu-img may take over an image of a user.",
+        check: { (256...1_048_576).contains($0) ? nil : "256 to 1048576" })
+
+    public static let removeUnusedBaseImages = Option(
+        "image_cache", "remove_unused_base_images", default: true,
+        help: "Whether images that no disk stands on any more leave the cache.")
+
+    public static let removeUnusedOriginalAge = Option(
+        "image_cache", "remove_unused_original_minimum_age_seconds", default: Duration.seconds(86_400),
+        help:
+            "How long an image that no disk stands on stays in the cache; at least 600 s, as a launch may be about to "
+            + "use it.",
+        check: { $0 >= .zero ? nil : "0 or more" })
+
+    public static let removeUnusedResizedAge = Option(
+        "image_cache", "remove_unused_resized_minimum_age_seconds", default: Duration.seconds(3_600),
+        help: "The same for the templates of ephemeral and swap disks.", check: { $0 >= .zero ? nil : "0 or more" })
+
+    public static let dhcpDomain = Option(
+        "api", "dhcp_domain", default: "novalocal", help: "Domain that guests' hostnames are given in config drives.",
+        check: { domain in
+            domain.utf8.allSatisfy { byte in
+                (48...57).contains(byte) || (97...122).contains(byte | 32) || byte == 45 || byte == 46
+            } ? nil : "a domain, or nothing"
+        })
+
+    public static let vendorDataPath = Option(
+        "api", "vendordata_jsonfile_path", default: "",
+        help: "File with a JSON object that every config drive has as vendor_data.json.",
+        check: { $0.isEmpty || $0.hasPrefix("/") ? nil : "an absolute path, or nothing" })
+
+    public static let deviceDetachAttempts = Option(
+        "libvirt", "device_detach_attempts", default: 8,
+        help: "How often a guest is asked to let go of a device.",
+        check: { (1...100).contains($0) ? nil : "1 to 100" })
+
+    public static let deviceDetachTimeout = Option(
+        "libvirt", "device_detach_timeout", default: Duration.seconds(20),
+        help: "How long a guest may take each time.",
+        check: { $0 >= .seconds(1) && $0 <= .seconds(600) ? nil : "1 to 600 s" })
+
     public static let network = Option(
         "compute", "network", default: "libvirt:default",
         help: "Where the NICs of instances are plugged: libvirt:NAME (a libvirt network, which gives addresses) or "
@@ -78,11 +180,16 @@ public enum LibvirtDriverOptions {
         check: { (0...256).contains($0) ? nil : "0 to 256" })
 
     /// All of them, for `Configuration.load`.
-    public static let all: [AnyOption] = [
-        connectionURI.erased, virtType.erased, cpuMode.erased, machineType.erased, diskCacheModes.erased,
-        randomDevice.erased, memoryStatisticsPeriod.erased, instancesPath.erased, imageCacheFolder.erased,
-        network.erased, spareAddresses.erased,
-    ]
+    public static let all: [AnyOption] =
+        [
+            connectionURI.erased, virtType.erased, cpuMode.erased, machineType.erased, diskCacheModes.erased,
+            randomDevice.erased, memoryStatisticsPeriod.erased, instancesPath.erased, imageCacheFolder.erased,
+            network.erased, spareAddresses.erased, imagesType.erased, useCowImages.erased, forceRawImages.erased,
+            preallocateImages.erased, defaultEphemeralFormat.erased, imagesCPUTimeLimit.erased,
+            imagesAddressSpaceLimit.erased, removeUnusedBaseImages.erased, removeUnusedOriginalAge.erased,
+            removeUnusedResizedAge.erased, dhcpDomain.erased, vendorDataPath.erased, deviceDetachAttempts.erased,
+            deviceDetachTimeout.erased,
+        ] + hardware
 }
 
 extension LibvirtDriverOptions {

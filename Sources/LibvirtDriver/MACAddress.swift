@@ -5,7 +5,7 @@ internal import Model
 enum MACAddress {
     /// The address of an instance's NIC on a bridge. Derived from the uuid, so that asking twice gives the same one
     /// without a record; a higher `attempt` gives another, for when the first is taken.
-    static func make(_ id: InstanceID, nic: Int, attempt: Int) -> String {
+    static func make(_ id: InstanceID, nic: String, attempt: Int) -> String {
         text(digest(.sha256, of: Array("\(id.rawValue)/\(nic)/\(attempt)".utf8)))
     }
 

@@ -63,6 +63,16 @@ struct NetworkDescription: Sendable, Hashable {
         }
     }
 
+    /// Throws unless `address` is one that the network gives out and nobody has.
+    func requireFree(_ address: IPv4Address) throws(Failure) {
+        guard ranges.contains(where: { $0.contains(address) }), address != gateway else {
+            throw Failure(.invalidParameters, "the network '\(name)' does not give out \(address)")
+        }
+        guard !reservations.contains(where: { $0.address == address }) else {
+            throw Failure(.conflict, "the address \(address) of the network '\(name)' is taken")
+        }
+    }
+
     /// The lowest address of the ranges that nobody has: not reserved, not the host's, not leased. When only leases
     /// are in the way, the lowest leased one: its guest is gone, since every guest of ours has a reservation.
     func freeAddress(leased: Set<IPv4Address>) -> IPv4Address? {

@@ -1,14 +1,37 @@
+internal import Configuration
 internal import Model
 internal import Processes
 
 /// The calls of `qemu-img`, each naming every format, so that nothing is ever probed.
 struct QemuImg: Sendable {
+    /// What a call over an image of a user may take.
+    struct Limits: Sendable, Hashable {
+        var addressSpaceBytes: UInt64 = 2 << 30
+        /// For an image of any size, and on top of it for each GiB of its disk.
+        var cpuSeconds: UInt64 = 30
+        var cpuSecondsPerGiB: UInt64 = 8
+
+        init() {}
+
+        init(_ configuration: Configuration) {
+            addressSpaceBytes = UInt64(configuration[LibvirtDriverOptions.imagesAddressSpaceLimit]) << 20
+            cpuSeconds = UInt64(configuration[LibvirtDriverOptions.imagesCPUTimeLimit].components.seconds)
+        }
+
+        func command(_ virtualSizeBytes: Int64) -> Command.Limits {
+            Command.Limits(
+                addressSpaceBytes: addressSpaceBytes,
+                cpuSeconds: cpuSeconds + UInt64(max(0, virtualSizeBytes >> 30)) * cpuSecondsPerGiB)
+        }
+    }
+
     let program: String
+    let limits: Limits
 
     /// - Returns: `nil` when it is not installed.
-    init?() {
+    init?(limits: Limits = Limits()) {
         guard let program = find(program: "qemu-img") else { return nil }
-        self.program = program
+        (self.program, self.limits) = (program, limits)
     }
 
     /// Writes `to` afresh as a raw file, under limits: `from` came from a user.
@@ -16,7 +39,16 @@ struct QemuImg: Sendable {
         try await runTool(
             Command(
                 program, ["convert", "-q", "-f", format.rawValue, "-O", "raw", from, to],
-                limits: Self.limits(for: virtualSizeBytes), timeout: .seconds(600 + virtualSizeBytes >> 24)),
+                limits: limits.command(virtualSizeBytes), timeout: .seconds(600 + virtualSizeBytes >> 24)),
+            writing: to)
+    }
+
+    /// Writes `to` afresh as a file that stands alone, sparse: a disk of our own with what it stands on.
+    func copy(_ from: String, format: DiskFormat, to: String, as target: DiskFormat, sizeBytes: Int64) async throws {
+        try await runTool(
+            Command(
+                program, ["convert", "-q", "-f", format.rawValue, "-O", target.rawValue, from, to],
+                limits: limits.command(sizeBytes), timeout: .seconds(600 + sizeBytes >> 22)),
             writing: to)
     }
 
@@ -25,7 +57,7 @@ struct QemuImg: Sendable {
         let text = try await toolOutput(
             Command(
                 program, ["measure", "--output=json", "-f", format.rawValue, "-O", "raw", path],
-                limits: Self.limits(for: virtualSizeBytes), timeout: .seconds(60 + virtualSizeBytes >> 28)),
+                limits: limits.command(virtualSizeBytes), timeout: .seconds(60 + virtualSizeBytes >> 28)),
             about: path)
         guard let required = (try? JSON(parsing: text))?["required"]?.int else {
             throw Failure(.storage, "qemu-img did not say how much space \(path) needs", isRetriable: true)
@@ -40,10 +72,5 @@ struct QemuImg: Sendable {
                 program, ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, path, String(sizeBytes)],
                 timeout: .seconds(60)),
             writing: path)
-    }
-
-    /// 2 GiB of address space, as Nova allows; 30 s of CPU time, more for images beyond 4 GiB.
-    private static func limits(for virtualSizeBytes: Int64) -> Command.Limits {
-        Command.Limits(addressSpaceBytes: 2 << 30, cpuSeconds: 30 + UInt64(max(0, virtualSizeBytes >> 30)) * 8)
     }
 }

@@ -31,6 +31,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public var isConfigDriveRequested: Bool
     public var availabilityZone: String?
     public var networks: NetworkRequest
+    /// `nil`: what the flavor has.
+    public var localDisks: LocalDisks?
     public var schedulerHints: [String: [String]]
     public var reservationID: String
     public var launchIndex: Int
@@ -51,6 +53,20 @@ public struct Instance: Sendable, Hashable, Codable {
     public var launchedAt: Timestamp?
     public var terminatedAt: Timestamp?
     public var deletedAt: Timestamp?
+    /// Who locked it; `nil` for an instance that is not locked.
+    public var lock: InstanceLock?
+    /// What to go back to from SUSPENDED, RESCUE, SHELVED and SOFT_DELETED.
+    public var previousVMState: VMState?
+    /// When it was deleted softly; `nil` outside `soft-delete`.
+    public var softDeletedAt: Timestamp?
+    /// Where its disk is while it is shelved; `nil` otherwise.
+    public var shelved: ShelvedRecord?
+    /// The properties of the image that the disk was made from, as they were then.
+    public var imageProperties: [String: String]?
+    /// That of the last command whose end the host has reported; older reports than that come too late.
+    public var hostFence: Fence?
+    /// What the host has said while something was under way; counts when that ends.
+    public var postponedReport: InstanceReport?
 
     public init(
         id: InstanceID, number: Int64 = 0, projectID: ProjectID, userID: UserID, name: String, hostname: String,
@@ -101,6 +117,61 @@ public struct Instance: Sendable, Hashable, Codable {
     public var resources: Resources { Resources(flavor) }
 }
 
+/// Keeps those who are not administrators from changing an instance.
+public struct InstanceLock: Sendable, Hashable, Codable {
+    public enum Holder: String, Sendable, Hashable, Codable {
+        case owner, admin
+    }
+    public var holder: Holder
+    /// At most 255 characters.
+    public var reason: String?
+
+    public init(holder: Holder, reason: String? = nil) { (self.holder, self.reason) = (holder, reason) }
+}
+
+/// What a shelved instance comes back from.
+public struct ShelvedRecord: Sendable, Hashable, Codable {
+    public var imageID: ImageID
+    public var host: HostName?
+    public var at: Timestamp
+
+    public init(imageID: ImageID, host: HostName?, at: Timestamp) {
+        (self.imageID, self.host, self.at) = (imageID, host, at)
+    }
+}
+
+/// Disks on the host that the user asked for (`block_device_mapping_v2`) within what the flavor has.
+public struct LocalDisks: Sendable, Hashable, Codable {
+    public struct Ephemeral: Sendable, Hashable, Codable {
+        public var sizeGiB: Int
+        /// What it is formatted with; `nil` is the host's choice.
+        public var fileSystem: String?
+
+        public init(sizeGiB: Int, fileSystem: String? = nil) {
+            (self.sizeGiB, self.fileSystem) = (sizeGiB, fileSystem)
+        }
+    }
+
+    /// In place of the one that the flavor has; empty for that one.
+    public var ephemerals: [Ephemeral]
+    /// In place of the flavor's; `nil` for that.
+    public var swapMiB: Int?
+
+    public init(ephemerals: [Ephemeral] = [], swapMiB: Int? = nil) {
+        (self.ephemerals, self.swapMiB) = (ephemerals, swapMiB)
+    }
+}
+
+/// A file that the user has put into the server (`personality`): reaches the guest by its config drive.
+public struct InjectedFile: Sendable, Hashable, Codable {
+    /// Absolute, at most 1,024 characters, of which a quota commonly leaves 255 bytes.
+    public var path: String
+    /// Base64, at most 65,535 characters, of which a quota commonly leaves 10,240 bytes decoded.
+    public var contents: String
+
+    public init(path: String, contents: String) { (self.path, self.contents) = (path, contents) }
+}
+
 /// Why an instance is in ERROR, as a person reads it.
 public struct InstanceFault: Sendable, Hashable, Codable {
     /// An HTTP status code, as Nova's faults carry.
@@ -130,9 +201,17 @@ public struct NetworkInterface: Sendable, Hashable, Codable {
     public var macAddress: String
     /// The address reserved for the MAC on a libvirt network; `nil` on a bridge.
     public var ipv4Address: String?
+    /// The role that the user gave the device (from 2.32).
+    public var tag: String?
 
-    public init(network: String, macAddress: String, ipv4Address: String? = nil) {
+    public init(network: String, macAddress: String, ipv4Address: String? = nil, tag: String? = nil) {
         (self.network, self.macAddress, self.ipv4Address) = (network, macAddress, ipv4Address)
+        self.tag = tag
+    }
+
+    /// The id under which clients name the NIC: a uuid that is the same for the same MAC of the same instance.
+    public func portID(in instance: InstanceID) -> String {
+        String(instance.rawValue.prefix(24)) + macAddress.lowercased().filter { $0 != ":" }
     }
 }
 

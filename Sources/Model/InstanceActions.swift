@@ -1,6 +1,11 @@
 /// What a user can ask of an instance. The raw value is Nova's name in the list of instance actions.
 public enum InstanceActionKind: String, Sendable, Hashable, Codable, CaseIterable {
-    case create, delete, start, stop, reboot
+    case create, delete, start, stop, reboot, pause, unpause, suspend, resume, rescue, unrescue, rebuild
+    case shelve, shelveOffload, unshelve, lock, unlock, restore, createImage, createBackup, changePassword
+    case resetState
+    case attachInterface = "attach_interface"
+    case detachInterface = "detach_interface"
+    case triggerCrashDump = "trigger_crash_dump"
 }
 
 /// How to reboot: ask the guest, or reset it.
@@ -10,80 +15,115 @@ public enum RebootType: String, Sendable, Hashable, Codable {
 }
 
 /// One request against an instance's state: the argument of the one transition table.
-public enum InstanceRequest: Sendable, Hashable {
+public enum InstanceRequest: Sendable, Hashable, CaseIterable {
     case delete
+    /// A delete that can be taken back until the reclaim interval is over.
+    case softDelete
+    /// A delete at once, also of what is softly deleted.
+    case forceDelete
+    case restore
     case start
     case stop
     case reboot(RebootType)
+    case pause
+    case unpause
+    case suspend
+    case resume
+    case rescue
+    case unrescue
+    case rebuild
+    case shelve
+    case shelveOffload
+    case unshelve
+    case lock
+    case unlock
+    case createImage
+    case createBackup
+    case changePassword
+    case attachInterface
+    case detachInterface
+    case triggerCrashDump
+    case resetState
+    /// Set, change or delete metadata items.
+    case changeMetadata
+    /// Set or delete tags.
+    case changeTags
+    case consoleOutput
+    case remoteConsole
+    case diagnostics
+
+    public static let allCases: [InstanceRequest] = [
+        .delete, .softDelete, .forceDelete, .restore, .start, .stop, .reboot(.soft), .reboot(.hard), .pause, .unpause,
+        .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve, .shelveOffload, .unshelve, .lock, .unlock,
+        .createImage, .createBackup, .changePassword, .attachInterface, .detachInterface, .triggerCrashDump,
+        .resetState, .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics,
+    ]
 
     /// The name in refusals: "Cannot 'start' instance …".
     public var name: String {
         switch self {
         case .delete: "delete"
+        case .softDelete: "soft_delete"
+        case .forceDelete: "force_delete"
+        case .restore: "restore"
         case .start: "start"
         case .stop: "stop"
         case .reboot: "reboot"
+        case .pause: "pause"
+        case .unpause: "unpause"
+        case .suspend: "suspend"
+        case .resume: "resume"
+        case .rescue: "rescue"
+        case .unrescue: "unrescue"
+        case .rebuild: "rebuild"
+        case .shelve: "shelve"
+        case .shelveOffload: "shelve_offload"
+        case .unshelve: "unshelve"
+        case .lock: "lock"
+        case .unlock: "unlock"
+        case .createImage: "snapshot"
+        case .createBackup: "backup"
+        case .changePassword: "set_admin_password"
+        case .attachInterface: "attach_interface"
+        case .detachInterface: "detach_interface"
+        case .triggerCrashDump: "trigger_crash_dump"
+        case .resetState: "reset_state"
+        case .changeMetadata: "update_instance_metadata"
+        case .changeTags: "update_tags"
+        case .consoleOutput: "get_console_output"
+        case .remoteConsole: "get_console"
+        case .diagnostics: "get_diagnostics"
         }
     }
 
-    public var action: InstanceActionKind {
+    /// What the list of instance actions shows; `nil` for requests that leave no action behind.
+    public var action: InstanceActionKind? {
         switch self {
-        case .delete: .delete
+        case .delete, .softDelete, .forceDelete: .delete
+        case .restore: .restore
         case .start: .start
         case .stop: .stop
         case .reboot: .reboot
+        case .pause: .pause
+        case .unpause: .unpause
+        case .suspend: .suspend
+        case .resume: .resume
+        case .rescue: .rescue
+        case .unrescue: .unrescue
+        case .rebuild: .rebuild
+        case .shelve: .shelve
+        case .shelveOffload: .shelveOffload
+        case .unshelve: .unshelve
+        case .lock: .lock
+        case .unlock: .unlock
+        case .createImage: .createImage
+        case .createBackup: .createBackup
+        case .changePassword: .changePassword
+        case .attachInterface: .attachInterface
+        case .detachInterface: .detachInterface
+        case .triggerCrashDump: .triggerCrashDump
+        case .resetState: .resetState
+        case .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics: nil
         }
-    }
-
-    /// What follows when the request meets (`vmState`, `taskState`): the task state to set, or the refusal.
-    /// The one table that API, conductor and agent all ask; rules from Nova's compute API.
-    public func admitted(vmState: VMState, taskState: TaskState?) throws(InvalidState) -> TaskState {
-        switch self {
-        case .delete:
-            return .deleting
-        case .start:
-            try require([.stopped], vmState, taskState)
-            return .poweringOn
-        case .stop:
-            try require([.active, .error], vmState, taskState)
-            return .poweringOff
-        case .reboot(.soft):
-            try require([.active], vmState, taskState)
-            return .rebooting
-        case .reboot(.hard):
-            let interruptible: Set<TaskState> = [
-                .rebooting, .rebootPending, .rebootStarted, .resuming, .rebootingHard, .unpausing, .pausing,
-                .suspending,
-            ]
-            try require(
-                [.active, .stopped, .paused, .suspended, .error], vmState,
-                taskState.flatMap { interruptible.contains($0) ? nil : $0 })
-            return .rebootingHard
-        }
-    }
-
-    private func require(_ allowed: Set<VMState>, _ vmState: VMState, _ taskState: TaskState?) throws(InvalidState) {
-        guard allowed.contains(vmState) else { throw InvalidState(request: name, vmState: vmState, taskState: nil) }
-        guard taskState == nil else { throw InvalidState(request: name, vmState: vmState, taskState: taskState) }
-    }
-}
-
-/// A request that the instance's state does not admit; answered 409.
-public struct InvalidState: Error, Sendable, Hashable {
-    public let request: String
-    public let vmState: VMState
-    /// Set when the task state, not the vm state, is in the way.
-    public let taskState: TaskState?
-
-    public init(request: String, vmState: VMState, taskState: TaskState?) {
-        (self.request, self.vmState, self.taskState) = (request, vmState, taskState)
-    }
-
-    /// Nova's sentence for the answer.
-    public func message(for instance: InstanceID) -> String {
-        guard let taskState else {
-            return "Cannot '\(request)' instance \(instance) while it is in vm_state \(vmState.rawValue)"
-        }
-        return "Cannot '\(request)' instance \(instance) while it is in task_state \(taskState.rawValue)"
     }
 }

@@ -72,6 +72,10 @@ public struct HostReport: Sendable, Hashable, Codable {
     /// Rises with each report of the same agent, so that a late one is recognised.
     public var sequence: Int64
     public var measuredAt: Timestamp
+    /// What the agent cannot place; `nil` when all fits.
+    public var strays: HostStrays?
+    /// What guests can have here, by the names of the `os-traits` list, sorted; `nil` from an agent that does not know.
+    public var traits: [String]?
 
     public init(
         host: HostName, uuid: String, hypervisorHostname: String, hypervisorType: String, hypervisorVersion: Int,

@@ -78,8 +78,10 @@ public struct DiskFilter: HostFilter {
     public init() {}
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        let least = host.diskAvailableLeastGiB.map { Int((Double($0) * host.ratios.disk).rounded(.down)) }
-        let available = min(host.free.diskGiB, least ?? .max)
+        // What the ratio adds is added to what the file system can give, which is negative where sparse disks have been
+        // promised more than that: multiplied, a host with a large ratio would refuse everything from then on.
+        let added = Int((Double(host.total.diskGiB) * (host.ratios.disk - 1)).rounded(.down))
+        let available = min(host.free.diskGiB, host.diskAvailableLeastGiB.map { $0 + added } ?? .max)
         guard request.resources.diskGiB > available else { return nil }
         return Rejection(reason: "short of disk", shortage: request.resources.diskGiB - available, unit: "GiB")
     }

@@ -24,7 +24,10 @@ public struct SQLiteTaskStorage: TaskStorage {
                 CREATE INDEX tasks_by_owner ON tasks (owner) WHERE owner IS NOT NULL;
                 CREATE INDEX tasks_by_instance ON tasks (instance_id, created_at);
                 CREATE INDEX tasks_by_finished_at ON tasks (finished_at) WHERE finished_at IS NOT NULL;
-                """)
+                """),
+        Migration(
+            version: 2,
+            sql: "CREATE INDEX tasks_by_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL;"),
     ]
 
     private let database: SQLiteDatabase
@@ -143,7 +146,9 @@ public struct SQLiteTaskStorage: TaskStorage {
         }
     }
 
-    public func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow] {
+    public func list(
+        instance: InstanceID?, unfinishedOnly: Bool, limit: Int, after marker: TaskID?
+    ) async throws -> [TaskRow] {
         var conditions: [String] = []
         var values: [SQLValue] = []
         if let instance {
@@ -151,12 +156,47 @@ public struct SQLiteTaskStorage: TaskStorage {
             values.append(.text(instance.rawValue))
         }
         if unfinishedOnly { conditions.append("finished_at IS NULL") }
-        let filter = conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")
-        let bound = values + [SQLValue(max(0, limit))]
+        let (given, bound) = (conditions, values)
         return try await database.read { connection in
-            try connection.query(
-                "SELECT \(TaskColumns.names) FROM tasks \(filter) ORDER BY created_at DESC, id DESC LIMIT ?", bound
+            var (conditions, values) = (given, bound)
+            if let marker {
+                let last = try connection.first("SELECT created_at FROM tasks WHERE id = ?", [.text(marker.rawValue)]) {
+                    $0.int64(0)
+                }
+                guard let last else { throw TaskError.notFound(marker) }
+                conditions.append("(created_at < ? OR (created_at = ? AND id < ?))")
+                values += [.integer(last), .integer(last), .text(marker.rawValue)]
+            }
+            let filter = conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")
+            return try connection.query(
+                "SELECT \(TaskColumns.names) FROM tasks \(filter) ORDER BY created_at DESC, id DESC LIMIT ?",
+                values + [SQLValue(max(0, limit))]
             ) { try TaskColumns.row($0) }
+        }
+    }
+
+    public func children(of parent: TaskID) async throws -> [TaskRow] {
+        try await database.read { connection in
+            try connection.query(
+                "SELECT \(TaskColumns.names) FROM tasks WHERE parent_id = ? ORDER BY created_at, id",
+                [.text(parent.rawValue)]
+            ) { try TaskColumns.row($0) }
+        }
+    }
+
+    public func hasten(_ id: TaskID, now: Timestamp) async throws -> Bool {
+        try await database.write { connection in
+            let earlier = "CASE WHEN wake_at IS NULL OR wake_at > ? THEN ? ELSE wake_at END"
+            let changed = try connection.execute(
+                """
+                UPDATE tasks SET attempts = 0, wake_at = \(earlier), runnable_at = \(earlier)
+                WHERE id = ? AND finished_at IS NULL AND owner IS NULL
+                """,
+                Array(repeating: .integer(now.microseconds), count: 4) + [.text(id.rawValue)])
+            guard changed == 0 else { return true }
+            let isKnown = try connection.first("SELECT 1 FROM tasks WHERE id = ?", [.text(id.rawValue)]) { $0.bool(0) }
+            guard isKnown != nil else { throw TaskError.notFound(id) }
+            return false
         }
     }
 
@@ -171,6 +211,22 @@ public struct SQLiteTaskStorage: TaskStorage {
             try Self.wake(
                 id, now: now, setting: "is_cancel_requested = 1", states: "'waiting', 'pending'", on: connection)
         }
+    }
+
+    /// Asks, in the caller's own transaction, for the cancellation of a task that no engine has now, if it has not begun
+    /// or one of `steps` is its next: nothing else of it is run then. `nil` when an engine has it; `false` when it is at
+    /// another step, is being undone, or has ended.
+    public static func requestCancel(
+        idle id: TaskID, at steps: Set<String>, now: Timestamp, on connection: SQLiteConnection
+    ) throws -> Bool? {
+        let row = try connection.first(
+            "SELECT \(TaskColumns.names) FROM tasks WHERE id = ?", [.text(id.rawValue)]
+        ) { try TaskColumns.row($0) }
+        guard let row, !row.status.isFinished, row.status != .undoing else { return false }
+        guard row.owner == nil else { return nil }
+        guard row.step.map(steps.contains) ?? true else { return false }
+        try wake(id, now: now, setting: "is_cancel_requested = 1", states: "'waiting', 'pending'", on: connection)
+        return true
     }
 
     /// Asks, in the caller's own transaction, for the cancellation of every unfinished task of an instance.

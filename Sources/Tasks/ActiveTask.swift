@@ -10,6 +10,8 @@ final class ActiveTask: Sendable {
         var leaseUntil: Timestamp
         var interrupt: (@Sendable () -> Void)?
         var isCancellable = false
+        /// The step whose `run` is under way.
+        var step: String?
         var isEnded = false
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
@@ -34,15 +36,27 @@ final class ActiveTask: Sendable {
     var isCancelRequested: Bool { state.withLock { $0.interruption == .cancel } }
 
     /// Registers how to interrupt the attempt under way; at once if the reason is there already.
-    func attemptBegan(isCancellable: Bool, interrupt: @escaping @Sendable () -> Void) {
+    func attemptBegan(step: String?, isCancellable: Bool, interrupt: @escaping @Sendable () -> Void) {
         let isOver = state.withLock { state in
-            (state.interrupt, state.isCancellable) = (interrupt, isCancellable)
+            (state.interrupt, state.isCancellable, state.step) = (interrupt, isCancellable, step)
             return state.interruption == .leaseLost || (state.interruption == .cancel && isCancellable)
         }
         if isOver { interrupt() }
     }
 
-    func attemptEnded() { state.withLock { $0.interrupt = nil } }
+    func attemptEnded() { state.withLock { ($0.interrupt, $0.step) = (nil, nil) } }
+
+    /// Cancels the task if the `run` of one of `steps` is under way; `nil` when no step's is.
+    func cancel(during steps: Set<String>) -> Bool? {
+        let (answer, interrupt) = state.withLock { state -> (Bool?, (@Sendable () -> Void)?) in
+            guard let step = state.step, state.interruption != .leaseLost else { return (nil, nil) }
+            guard steps.contains(step), state.isCancellable else { return (false, nil) }
+            state.interruption = .cancel
+            return (true, state.interrupt)
+        }
+        interrupt?()
+        return answer
+    }
 
     /// The attempt under way is interrupted: always when the lease is lost, else where the step admits cancellation.
     func interrupt(_ reason: Interruption) {

@@ -4,7 +4,7 @@ internal import Synchronization
 ///
 /// Always waits for `body` to end, however long that takes: its undo must not run beside it.
 func boundedAttempt<T: Sendable>(
-    limit: Duration, clock: any Clock<Duration>, active: ActiveTask, isCancellable: Bool,
+    limit: Duration, clock: any Clock<Duration>, active: ActiveTask, step: String? = nil, isCancellable: Bool,
     _ body: @escaping @Sendable () async -> T
 ) async -> (value: T, isOverdue: Bool) {
     let isOverdue = Mutex(false)
@@ -14,7 +14,7 @@ func boundedAttempt<T: Sendable>(
         isOverdue.withLock { $0 = true }
         work.cancel()
     }
-    active.attemptBegan(isCancellable: isCancellable) { work.cancel() }
+    active.attemptBegan(step: step, isCancellable: isCancellable) { work.cancel() }
     let value = await work.value
     active.attemptEnded()
     timer.cancel()

@@ -69,12 +69,35 @@ public final class MemoryTaskStorage: TaskStorage {
 
     public func find(_ id: TaskID) async throws -> TaskRow? { rows.withLock { $0[id] } }
 
-    public func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow] {
-        rows.withLock { rows in
+    public func list(
+        instance: InstanceID?, unfinishedOnly: Bool, limit: Int, after marker: TaskID?
+    ) async throws -> [TaskRow] {
+        try rows.withLock { rows in
+            let last = try marker.map { (id) throws(TaskError) in
+                guard let row = rows[id] else { throw TaskError.notFound(id) }
+                return (row.createdAt, row.id)
+            }
             let matching = rows.values.filter { row in
                 (instance == nil || row.instance == instance) && !(unfinishedOnly && row.status.isFinished)
+                    && last.map { (row.createdAt, row.id) < $0 } ?? true
             }
             return Array(matching.sorted { ($0.createdAt, $0.id) > ($1.createdAt, $1.id) }.prefix(max(0, limit)))
+        }
+    }
+
+    public func children(of parent: TaskID) async throws -> [TaskRow] {
+        rows.withLock { rows in
+            rows.values.filter { $0.parent == parent }.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }
+        }
+    }
+
+    public func hasten(_ id: TaskID, now: Timestamp) async throws -> Bool {
+        try rows.withLock { rows in
+            guard let row = rows[id] else { throw TaskError.notFound(id) }
+            guard !row.status.isFinished, row.owner == nil else { return false }
+            rows[id]?.attempts = 0
+            rows[id]?.wakeAt = min(row.wakeAt ?? now, now)
+            return true
         }
     }
 

@@ -67,13 +67,21 @@ public final class TaskEngine: Sendable {
         wake()
     }
 
+    /// The names of the steps of each kind that is registered, in order.
+    public var stepNames: [String: [String]] {
+        state.withLock { $0.definitions.mapValues { $0.plan.map(\.name) } }
+    }
+
+    /// An id for a new task.
+    public static func makeID() -> String { UUID().uuidString.lowercased() }
+
     /// A row for a new task.
     public static func makeRow<S: Codable & Sendable>(
         kind: String, instance: InstanceID? = nil, parent: TaskID? = nil, requestID: RequestID, generation: Int64 = 0,
         state: S, now: Timestamp
     ) throws -> TaskRow {
         TaskRow(
-            id: TaskID(UUID().uuidString.lowercased()), kind: kind, instance: instance, parent: parent,
+            id: TaskID(makeID()), kind: kind, instance: instance, parent: parent,
             requestID: requestID, state: try StateCoding.encode(state), generation: generation, createdAt: now)
     }
 
@@ -115,6 +123,12 @@ public final class TaskEngine: Sendable {
         try await storage.requestCancel(id, now: now())
         state.withLock { $0.active[id] }?.interrupt(.cancel)
         wake()
+    }
+
+    /// Cancels a task that this engine works on if the `run` of one of `steps` is under way: no other step begins then,
+    /// whether or not that one still succeeds. `nil` when no step of it is under way here at this moment.
+    public func cancel(_ id: TaskID, during steps: Set<String>) -> Bool? {
+        state.withLock { $0.active[id] }?.cancel(during: steps) ?? nil
     }
 
     /// At a process's start, before `run`: what an earlier process of this owner name left is taken over at once.

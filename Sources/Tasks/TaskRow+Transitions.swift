@@ -64,12 +64,13 @@ extension TaskRow {
         pointAtNextUndo(plan)
     }
 
-    /// What follows a failed undo: another try after `pause`, or, after `limit`, a note and the next one.
+    /// What follows a failed undo: another try after `pause`, or, after `limit`, a note and the next one. Where what the
+    /// undo works with is out of reach there is no limit: given up then, something would be left behind for certain.
     mutating func undoFailed(
         _ failure: Failure, _ plan: [StepPlan], limit: Int, now: Timestamp, pause: (Int) -> Duration
     ) {
         attempts += 1
-        guard attempts >= limit else {
+        guard attempts >= limit, failure.kind != .unreachable else {
             wakeAt = now + pause(attempts)
             return
         }

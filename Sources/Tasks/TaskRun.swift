@@ -31,6 +31,7 @@ struct TaskRun {
             let isParked = row.status.isFinished || row.status == .waiting || row.wakeAt != nil
             let isStopping = engine.state.withLock { $0.isStopping }
             guard await save(isGivenUp: isParked || isStopping) else { break }
+            if row.status.isFinished { await wakeParent() }
             guard !isParked, !isStopping else { return }
         }
         engine.log.debug("a task is left to others", ["task": row.id, "kind": row.kind])
@@ -88,7 +89,7 @@ struct TaskRun {
         engine.callHook(row, .beforeStep)
         let began = now
         let (attempt, isOverdue) = await boundedAttempt(
-            limit: limit, clock: engine.clock, active: active, isCancellable: step.canCancel
+            limit: limit, clock: engine.clock, active: active, step: step.name, isCancellable: step.canCancel
         ) { () async -> Attempt in
             guard isLate else { return await definition.run(step: index, state, context) }
             do {
@@ -198,6 +199,18 @@ struct TaskRun {
                     return false
                 }
             }
+        }
+    }
+
+    /// A parent that waits for its children looks again. It also looks by itself now and then, so a lost word is no harm.
+    private func wakeParent() async {
+        guard let parent = row.parent else { return }
+        do {
+            try await engine.signal(parent)
+        } catch TaskError.notFound {
+            // It has been trimmed.
+        } catch {
+            engine.log.notice("a task's parent was not woken", ["task": row.id, "error": LoggedError(error)])
         }
     }
 

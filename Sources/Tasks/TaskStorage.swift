@@ -30,8 +30,16 @@ public protocol TaskStorage: Sendable {
 
     func find(_ id: TaskID) async throws -> TaskRow?
 
-    /// Tasks, newest first; of one instance if it is given.
-    func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow]
+    /// Tasks, newest first; of one instance if it is given, and only those that follow the task `marker` in that order.
+    /// Throws `TaskError.notFound` when there is no such task.
+    func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int, after marker: TaskID?) async throws -> [TaskRow]
+
+    /// The tasks that name `parent` as theirs, oldest first.
+    func children(of parent: TaskID) async throws -> [TaskRow]
+
+    /// Makes a task that waits, or whose undo waits, for its next attempt runnable at once, as if it had not failed yet.
+    /// `false` when nobody but its owner may touch it now, or it is finished. Throws `TaskError.notFound`.
+    func hasten(_ id: TaskID, now: Timestamp) async throws -> Bool
 
     /// Makes a waiting task runnable at once; remembered when the task is running. Nothing happens to a finished one.
     /// Throws `TaskError.notFound`.
@@ -49,6 +57,13 @@ public protocol TaskStorage: Sendable {
 
     /// Removes tasks that finished before; gives their number.
     func trim(finishedBefore: Timestamp) async throws -> Int
+}
+
+extension TaskStorage {
+    /// The first page of the list.
+    public func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow] {
+        try await list(instance: instance, unfinishedOnly: unfinishedOnly, limit: limit, after: nil)
+    }
 }
 
 extension TaskRow {

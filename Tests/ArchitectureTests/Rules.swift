@@ -3,9 +3,10 @@ struct Rules {
     /// From the bottom up. A target depends only on what stands before it.
     static let order = [
         "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgres", "CGnuTLS", "CCrypt", "CSystem",
-        "Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML", "Processes", "HTTP", "RPC", "SQLite",
+        "Model", "GuestHardware", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML", "Processes", "HTTP",
+        "RPC", "SQLite",
         "Tasks", "TaskStore", "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database",
-        "SchedulerService", "Conductor", "ComputeAPI", "Placement", "Metadata", "Notifications", "Simulation",
+        "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Metadata", "Notifications", "Simulation",
         "CommandLine",
         "apus-compute", "apus-conductor", "apus-scheduler", "apus-api", "apus",
     ]
@@ -22,6 +23,7 @@ struct Rules {
     /// Targets with a narrower list than the order gives them.
     static let narrow: [String: Set<String>] = [
         "Model": [],
+        "GuestHardware": ["Model"],
         "Scheduling": ["Model"],
         "Libvirt": ["CLibvirt", "CSystem", "Telemetry", "XML"],
         "Tasks": ["Model", "Telemetry"],

@@ -185,6 +185,25 @@ struct CloudClientTests {
         #expect(try await allServers(cloud.client(), query: []).compactMap { $0["id"]?.text } == ["1", "2", "2"])
     }
 
+    @Test("Tasks are followed to the last page, with what was asked for")
+    func taskPages() async throws {
+        let cloud = FakeCloud([
+            "GET /apus/v1/tasks?all=true": (
+                200, ["tasks": [["id": "2"]], "tasks_links": [["rel": "next", "href": "x"]]]
+            ),
+            "GET /apus/v1/tasks?all=true&marker=2": (200, ["tasks": [["id": "1"]]]),
+        ])
+        let tasks = try await allTasks(cloud.client(), query: [("all", "true")])
+        #expect(tasks.compactMap { $0["id"]?.text } == ["2", "1"])
+    }
+
+    @Test("A guest agent that answers is told with its time, one that does not is an error")
+    func guestAgent() throws {
+        let answer: JSON = ["answers": true, "milliseconds": 1.26]
+        #expect(try guestAgentFact(answer, of: "web") == "The guest agent of web answers in 1.3 ms.")
+        #expect(throws: CommandError.self) { try guestAgentFact(["answers": false, "milliseconds": 9], of: "web") }
+    }
+
     @Test("Query text is encoded byte by byte")
     func encoding() {
         #expect(percentEncoded("a b/ü&=~") == "a%20b%2F%C3%BC%26%3D~")

@@ -1,3 +1,4 @@
+import Model
 import Testing
 
 @testable import CommandLine
@@ -15,6 +16,20 @@ struct OutputTests {
                 first              1  a
                 a-longer-name     16  b
                 """)
+    }
+
+    @Test("What nobody can place on a host is a sentence each, with the ids that are known")
+    func strays() {
+        let strays: JSON = [
+            "orphans": ["count": 3, "instances": ["a", "b"]], "unplaced": ["count": 0, "instances": []],
+            "unknown": ["count": 1, "instances": ["c"]],
+        ]
+        #expect(
+            strayLines(strays) == [
+                "3 domains of ours without a record, left alone: a b …",
+                "1 instances placed there of which the host knows nothing: c",
+            ])
+        #expect(strayLines(.null).isEmpty)
     }
 
     @Test("A name cannot steer the terminal")

@@ -92,10 +92,29 @@ struct ApplicationTests {
                 #expect(reply.response.status == 401)
                 #expect(reply.json[member]?["message"] != nil)
             }
-            #expect(await send(router, .get, "/").json["services"]?.list?.count == 4)
+            #expect(await send(router, .get, "/").json["services"]?.list?.count == 5)
             #expect(await send(router, .get, "/compute").json["versions"] != nil)
             #expect(await send(router, .get, "/image").response.status == 300)
             #expect(await send(router, .get, "/elsewhere").response.status == 404)
+        }
+    }
+
+    @Test("Placement is on the same port, for administrators of a project or of the system")
+    func placement() async throws {
+        try await run { router in
+            let project: JSON = ["project": ["name": "admin", "domain": ["id": "default"]]]
+            for scope in [project, ["system": ["all": true]]] {
+                let (token, _) = await login(router, scope: scope)
+                let reply = await send(router, .get, "/placement/resource_providers", token: token)
+                #expect(reply.response.status == 200 && reply.json["resource_providers"] == [])
+            }
+            let anonymous = await send(router, .get, "/placement/resource_providers")
+            #expect(anonymous.response.status == 401 && anonymous.json["errors"]?[0]?["status"] == 401)
+            #expect(
+                anonymous.response.headers["WWW-Authenticate"]
+                    == "Keystone uri=\"http://cloud.example:8774/identity\"")
+            let versions = await send(router, .get, "/placement/")
+            #expect(versions.json["versions"]?[0]?["max_version"] == "1.39")
         }
     }
 

@@ -3,6 +3,7 @@ import Database
 import HTTP
 import Images
 import Model
+import RPC
 import Synchronization
 import Telemetry
 
@@ -12,7 +13,7 @@ struct ComputeFixture: Sendable {
     static let image = "aaaaaaaa-1111-4111-8111-111111111111"
 
     let database: ControlDatabase
-    let images = MemoryImageStorage()
+    let images: any ImageStorage
     let router: Router
     let admin: Router
     let clock: Clock
@@ -25,10 +26,15 @@ struct ComputeFixture: Sendable {
         func advance(by duration: Duration) { moment.withLock { $0 = $0 + duration } }
     }
 
-    init(settings: APISettings = APISettings(), conductor: ConductorLink = ComputeFixture.conductor()) async throws {
+    /// - Parameter settings: nobody here carries tasks through, so their end is not waited for unless a test says so.
+    init(
+        settings: APISettings = APISettings(operationPatience: .zero),
+        conductor: ConductorLink = ComputeFixture.conductor()
+    ) async throws {
         let clock = Clock()
         self.clock = clock
         database = try await ControlDatabase.open(path: nil) { Self.start }
+        images = database.images
         executor = BlockingExecutor(name: "keys", threads: 1)
         try await images.insert(
             ImageRecord(
@@ -51,8 +57,22 @@ struct ComputeFixture: Sendable {
             consoleOutput: { _, lines in
                 (1...10).suffix(lines ?? 10).map { "tick \($0)\n" }.joined()
             },
-            forget: { _ in })
+            diagnostics: { _ in Self.diagnostics },
+            guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
+            crashDump: { _ in }, forget: { _ in })
     }
+
+    /// What a conductor says of every guest.
+    static let diagnostics: GuestDiagnostics = {
+        var nic = GuestDiagnostics.Interface(macAddress: "fa:16:3e:00:00:01")
+        (nic.receivedBytes, nic.sentPackets) = (100, 7)
+        var disk = GuestDiagnostics.Disk(device: "vda")
+        (disk.readBytes, disk.writeRequests) = (4_096, 3)
+        return GuestDiagnostics(
+            powerState: .running, hypervisor: "kvm", uptimeSeconds: 60, hasConfigDrive: true,
+            processors: [.init(id: 0, timeNanoseconds: 1_000)], interfaces: [nic], disks: [disk],
+            memoryMaximumMiB: 512, memoryUsedMiB: 256)
+    }()
 
     /// The test's token is `project/role`, the role being the caller's highest; the user is named like the project.
     @Sendable private static func authenticate(_ request: HTTPRequest) throws -> APICaller {

@@ -20,7 +20,10 @@ struct PolicyTests {
         (.get, "servers/{id}/tags/{tag}", .reader), (.put, "servers/{id}/tags/{tag}", .member),
         (.delete, "servers/{id}/tags/{tag}", .member), (.get, "servers/{id}/ips", .reader),
         (.get, "servers/{id}/ips/{network}", .reader), (.get, "servers/{id}/os-instance-actions", .reader),
-        (.get, "servers/{id}/os-instance-actions/{request}", .reader), (.get, "flavors", .anyone),
+        (.get, "servers/{id}/os-instance-actions/{request}", .reader), (.post, "servers/{id}/remote-consoles", .member),
+        (.get, "servers/{id}/diagnostics", .admin), (.get, "servers/{id}/os-interface", .reader),
+        (.post, "servers/{id}/os-interface", .member), (.get, "servers/{id}/os-interface/{port}", .reader),
+        (.delete, "servers/{id}/os-interface/{port}", .member), (.get, "flavors", .anyone),
         (.get, "flavors/detail", .anyone), (.get, "flavors/{id}", .anyone), (.post, "flavors", .admin),
         (.put, "flavors/{id}", .admin), (.delete, "flavors/{id}", .admin), (.post, "flavors/{id}/action", .anyone),
         (.get, "flavors/{id}/os-extra_specs", .reader), (.post, "flavors/{id}/os-extra_specs", .admin),
@@ -33,7 +36,10 @@ struct PolicyTests {
         (.get, "os-hypervisors", .admin), (.get, "os-hypervisors/detail", .admin),
         (.get, "os-hypervisors/statistics", .admin), (.get, "os-hypervisors/{id}", .admin),
         (.get, "os-hypervisors/{id}/uptime", .admin), (.get, "os-hypervisors/{id}/search", .admin),
-        (.get, "os-hypervisors/{id}/servers", .admin),
+        (.get, "os-hypervisors/{id}/servers", .admin), (.get, "os-quota-sets/{id}", .reader),
+        (.get, "os-quota-sets/{id}/detail", .reader), (.get, "os-quota-sets/{id}/defaults", .anyone),
+        (.put, "os-quota-sets/{id}", .admin), (.delete, "os-quota-sets/{id}", .admin),
+        (.get, "os-quota-class-sets/{id}", .admin), (.put, "os-quota-class-sets/{id}", .admin),
     ]
 
     /// Every action with the lowest role that may ask for it.
@@ -61,6 +67,7 @@ struct PolicyTests {
         pattern.replacing("servers/{id}", with: "servers/" + server)
             .replacing("flavors/{id}", with: "flavors/42")
             .replacing("os-hypervisors/{id}", with: "os-hypervisors/6f9619ff-8b86-4011-b42d-00c04fc964ff")
+            .replacing("os-quota-sets/{id}", with: "os-quota-sets/p1")
             .replacing("os-services/{id}", with: "os-services/6f9619ff-8b86-4011-b42d-00c04fc964ff")
             .replacing("{", with: "").replacing("}", with: "")
     }

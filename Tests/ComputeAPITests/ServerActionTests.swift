@@ -2,6 +2,7 @@ import ComputeAPI
 import Database
 import HTTP
 import Model
+import RPC
 import Tasks
 import Testing
 
@@ -15,6 +16,12 @@ struct ServerActionTests {
             (["os-start": .null], .stopped, .poweringOn, "start", "start"),
             (["reboot": ["type": "SOFT"]], .active, .rebooting, "reboot", "soft_reboot"),
             (["reboot": ["type": "hard"]], .stopped, .rebootingHard, "reboot", "hard_reboot"),
+            (["pause": .null], .active, .pausing, "pause", "pause"),
+            (["unpause": [:]], .paused, .unpausing, "unpause", "unpause"),
+            (["suspend": .null], .active, .suspending, "suspend", "suspend"),
+            (["resume": .null], .suspended, .resuming, "resume", "resume"),
+            (["unrescue": .null], .rescued, .unrescuing, "unrescue", "unrescue"),
+            (["restore": .null], .softDeleted, .restoring, "restore", "restore"),
         ] as [(JSON, VMState, TaskState, String, String)])
     func accepted(body: JSON, from: VMState, task: TaskState, action: String, change: String) async throws {
         let cloud = try await ComputeFixture()
@@ -29,9 +36,9 @@ struct ServerActionTests {
         #expect(last?.kind.rawValue == action)
         #expect(last?.requestID.rawValue == reply.response.headers["x-openstack-request-id"])
         let tasks = try await cloud.database.tasks.list(instance: InstanceID(id), unfinishedOnly: true, limit: 10)
-        let power = try #require(tasks.first { $0.kind == TaskKind.power })
+        let power = try #require(tasks.first { $0.kind == TaskKind.guest })
         #expect(power.generation == 2)
-        #expect(try JSON(parsing: power.state)["change"]?.text == change)
+        #expect(try TaskEngine.state(GuestTaskState.self, of: power).command.name == change)
     }
 
     private static let refused: [(JSON, VMState)] = [
@@ -122,7 +129,9 @@ struct ServerActionTests {
         let conductor = ConductorLink(
             wake: {},
             consoleOutput: { _, _ in throw Failure(.unreachable, "host kvm1 does not answer", isRetriable: true) },
-            forget: { _ in })
+            diagnostics: { _ in ComputeFixture.diagnostics },
+            guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
+            crashDump: { _ in }, forget: { _ in })
         let cloud = try await ComputeFixture(conductor: conductor)
         let id = try await cloud.makeActive()
         let reply = await cloud.send(.post, "servers/\(id)/action", ["os-getConsoleOutput": [:]])

@@ -90,6 +90,23 @@ struct ServerViewTests {
         #expect(admin?["fault"]?["details"] == "kvm1: full")
     }
 
+    @Test(
+        "A guest that halted by itself says why, whatever its status; one that was paused has nothing to say",
+        arguments: [
+            (VMState.active, PowerState.paused, true), (.stopped, .crashed, true), (.active, .running, false),
+            (.paused, .paused, false), (.stopped, .shutdown, false),
+        ])
+    func halted(state: VMState, power: PowerState, isTold: Bool) async throws {
+        let cloud = try await ComputeFixture()
+        let id = try await cloud.makeActive()
+        try await cloud.settle(id, state, power: power)
+        _ = try await cloud.database.instances.update(InstanceID(id), now: cloud.clock.now) { instance in
+            instance.fault = InstanceFault(message: "an I/O error", createdAt: instance.createdAt)
+        }
+        let server = await cloud.send(.get, "servers/\(id)").json["server"]
+        #expect(server?["fault"]?["message"] == (isTold ? "an I/O error" : nil))
+    }
+
     @Test("Addresses stand under the network's name, with what each version shows")
     func addresses() async throws {
         let cloud = try await ComputeFixture()

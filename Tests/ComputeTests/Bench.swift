@@ -90,13 +90,15 @@ struct AgentHandle: Sendable {
 
     func build(
         _ instance: Instance, task: TaskID? = nil, fence: Fence? = nil, password: String? = "s3cret-word",
-        image: ImageReference = .test, attempt: Int = 1, key: String? = nil
+        image: ImageReference = .test, attempt: Int = 1, files: [InjectedFile]? = nil, key: String? = nil
     ) async throws -> TaskID {
         let task = task ?? TaskID(makeUUID())
         let header = CommandHeader(task: task, instance: instance.id, fence: fence ?? instance.fence)
         _ = try await client.call(
             BuildInstance.self,
-            .init(header: header, instance: instance, image: image, adminPassword: password, attempt: attempt),
+            .init(
+                header: header, instance: instance, image: image, adminPassword: password, attempt: attempt,
+                files: files),
             idempotencyKey: key)
         return task
     }
@@ -109,13 +111,25 @@ struct AgentHandle: Sendable {
         return task
     }
 
-    func power(_ change: ChangePower.Change, _ id: InstanceID, generation: Int64) async throws -> TaskID {
-        let task = TaskID(makeUUID())
+    /// Sends a command with the record that the agent has, or `record`.
+    func operate(
+        _ command: GuestCommand, _ id: InstanceID, generation: Int64, record: Instance? = nil, task: TaskID? = nil
+    ) async throws -> TaskID {
+        let task = task ?? TaskID(makeUUID())
+        let fence = Fence(generation: generation, epoch: 0)
+        let known = try await core.journal.guest(id)?.specification.instance
+        let instance = try #require(record ?? known)
+        _ = try await client.call(
+            OperateGuest.self,
+            .init(
+                header: CommandHeader(task: task, instance: id, fence: fence), command: command, instance: instance))
+        return task
+    }
+
+    func cancel(_ task: TaskID, _ id: InstanceID, generation: Int64) async throws {
         let fence = Fence(generation: generation, epoch: 0)
         _ = try await client.call(
-            ChangePower.self,
-            .init(header: CommandHeader(task: task, instance: id, fence: fence), change: change))
-        return task
+            CancelOperation.self, .init(header: CommandHeader(task: task, instance: id, fence: fence)))
     }
 
     /// Builds an instance and waits until it runs.

@@ -29,18 +29,21 @@ struct BuildTests {
         }
     }
 
-    @Test("No password and no user data stand in any row once the config drive is written")
+    @Test("No password, user data or injected file stands in any row once the config drive is written")
     func secrets() async throws {
         let bench = try Bench()
         let instance = Instance.test()
         bench.driver.hold(.define)
         try await bench.run { agent in
-            let task = try await agent.build(instance, key: "key-1")
+            let file = InjectedFile(path: "/etc/secret-path", contents: "c2VjcmV0IGNvbnRlbnQ=")
+            let task = try await agent.build(instance, files: [file], key: "key-1")
             await agent.driver.reached(.define)
+            #expect(agent.driver.host.state.injectedFiles[instance.id] == [file.path])
             let rows = try await agent.everyRow()
             #expect(rows.contains(instance.id.rawValue))
             #expect(!rows.contains("s3cret-word"))
             #expect(!rows.contains("dXNlci1kYXRhLXNlY3JldA=="))
+            #expect(!rows.contains(file.path) && !rows.contains(file.contents))
             agent.driver.release(.define)
             _ = try await agent.conductor.outcome(of: task)
         }

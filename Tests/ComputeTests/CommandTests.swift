@@ -137,9 +137,9 @@ struct CommandTests {
         try await bench.run { agent in
             try await agent.built(instance)
             agent.driver.hold(.powerOff)
-            let stop = try await agent.power(.stop, instance.id, generation: 2)
+            let stop = try await agent.operate(.stop, instance.id, generation: 2)
             await agent.driver.reached(.powerOff)
-            let start = try await agent.power(.start, instance.id, generation: 3)
+            let start = try await agent.operate(.start, instance.id, generation: 3)
             let other = Instance.test()
             try await agent.built(other)
             #expect(!agent.conductor.heard.operations.contains { $0.header.task == start })
@@ -189,12 +189,12 @@ struct PowerTests {
         let instance = Instance.test()
         try await bench.run { agent in
             try await agent.built(instance)
-            let expected: [(ChangePower.Change, PowerState, VMState, Int)] = [
+            let expected: [(GuestCommand, PowerState, VMState, Int)] = [
                 (.stop, .shutdown, .stopped, 1), (.start, .running, .active, 2), (.softReboot, .running, .active, 3),
                 (.hardReboot, .running, .active, 4),
             ]
             for (index, (change, power, vmState, starts)) in expected.enumerated() {
-                let task = try await agent.power(change, instance.id, generation: Int64(index + 2))
+                let task = try await agent.operate(change, instance.id, generation: Int64(index + 2))
                 let outcome = try await agent.conductor.outcome(of: task)
                 #expect(outcome.failure == nil)
                 #expect(outcome.powerState == power)
@@ -211,7 +211,7 @@ struct PowerTests {
         try await bench.run { agent in
             try await agent.built(instance)
             agent.driver.fail(.softReboot, Failure(.hypervisor, "no ACPI"))
-            let task = try await agent.power(.softReboot, instance.id, generation: 2)
+            let task = try await agent.operate(.softReboot, instance.id, generation: 2)
             #expect(try await agent.conductor.outcome(of: task).failure == nil)
             #expect(agent.driver.count(.powerOff) == 1)
             #expect(agent.driver.host.state.domains[instance.id]?.starts == 2)
@@ -225,9 +225,9 @@ struct PowerTests {
         try await bench.run { agent in
             try await agent.built(instance)
             agent.driver.hold(.softReboot)
-            let soft = try await agent.power(.softReboot, instance.id, generation: 2)
+            let soft = try await agent.operate(.softReboot, instance.id, generation: 2)
             await agent.driver.reached(.softReboot)
-            let hard = try await agent.power(.hardReboot, instance.id, generation: 3)
+            let hard = try await agent.operate(.hardReboot, instance.id, generation: 3)
             #expect(try await agent.conductor.outcome(of: hard).failure == nil)
             #expect(try await agent.conductor.outcome(of: soft).failure?.kind == .cancelled)
         }
@@ -241,11 +241,11 @@ struct PowerTests {
             try await agent.built(dead)
             try await agent.built(alive)
             agent.driver.fail(.powerOn, Failure(.hypervisor, "no memory"))
-            let reboot = try await agent.power(.hardReboot, dead.id, generation: 2)
+            let reboot = try await agent.operate(.hardReboot, dead.id, generation: 2)
             #expect(try await agent.conductor.outcome(of: reboot).failure?.message == "no memory")
             #expect(try await agent.core.journal.guest(dead.id)?.vmState == .error)
             agent.driver.fail(.powerOff, Failure(.hypervisor, "the monitor hangs"))
-            let stop = try await agent.power(.stop, alive.id, generation: 2)
+            let stop = try await agent.operate(.stop, alive.id, generation: 2)
             #expect(try await agent.conductor.outcome(of: stop).powerState == .running)
             #expect(try await agent.core.journal.guest(alive.id)?.vmState == .active)
         }
@@ -256,7 +256,8 @@ struct PowerTests {
         let bench = try Bench()
         try await bench.run { agent in
             let failure = await #expect(throws: Failure.self) {
-                _ = try await agent.power(.stop, InstanceID("nobody"), generation: 1)
+                let nobody = Instance.test()
+                _ = try await agent.operate(.stop, nobody.id, generation: 1, record: nobody)
             }
             #expect(failure?.kind == .notFound)
         }

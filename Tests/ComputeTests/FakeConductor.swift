@@ -15,12 +15,24 @@ final class FakeConductor: Sendable {
         var hosts: [HostReport] = []
         var heartbeats: [Heartbeat.Params] = []
         var downloads = 0
+        /// The bytes that came whole, by image.
+        var uploads: [String: [UInt8]] = [:]
+        var uploadAttempts = 0
+        /// The instances that were asked about.
+        var described: [InstanceID] = []
     }
 
     struct Script: Sendable {
         var placed: [Instance] = []
+        /// What the database knows of instances; others it does not know.
+        var standings: [DescribeInstances.Standing] = []
         var image: [UInt8] = FakeConductor.image
         var imageStatus = 200
+        /// What uploads are answered with, one after the other; then 204.
+        var uploadStatuses: [Int] = []
+        /// What an image has already.
+        var stored: GetImageTicket.StoredBytes?
+        var ticketFailure: Failure?
         /// What reports of outcomes are answered with; `nil` takes them.
         var refusal: Failure?
     }
@@ -86,10 +98,17 @@ final class FakeConductor: Sendable {
         server.register(ListHostInstances.self, allowed: [.host]) { _, _ in
             ListHostInstances.Result(instances: self.state.withLock { $0.script.placed })
         }
+        server.register(DescribeInstances.self, allowed: [.host]) { params, _ in
+            self.hear { $0.described += params.instances }
+            let known = self.state.withLock { $0.script.standings }
+            return DescribeInstances.Result(instances: known.filter { params.instances.contains($0.instance) })
+        }
         server.register(GetImageTicket.self, allowed: [.host]) { params, _ in
-            GetImageTicket.Result(
+            let script = self.state.withLock { $0.script }
+            if params.isUpload == true, let failure = script.ticketFailure { throw failure }
+            return GetImageTicket.Result(
                 url: "\(self.url)/images/\(params.image)", ticket: "ticket-\(params.instance)",
-                expiresAt: WallClock.now() + .seconds(60))
+                expiresAt: WallClock.now() + .seconds(60), stored: params.isUpload == true ? script.stored : nil)
         }
         var router = Router()
         server.mount(on: &router)
@@ -98,6 +117,18 @@ final class FakeConductor: Sendable {
             self.hear { $0.downloads += 1 }
             let script = self.state.withLock { $0.script }
             return HTTPResponse(script.imageStatus, body: .bytes(script.imageStatus == 200 ? script.image : []))
+        }
+        router.on(.put, "/images/{id}") { request in
+            guard request.headers["X-Apus-Ticket"]?.hasPrefix("ticket-") == true else { return HTTPResponse(403) }
+            let status = self.state.withLock { state in
+                state.script.uploadStatuses.isEmpty ? 204 : state.script.uploadStatuses.removeFirst()
+            }
+            let bytes = request.bytes
+            self.hear { heard in
+                heard.uploadAttempts += 1
+                if status == 204 { heard.uploads[request.parameters["id"] ?? ""] = bytes }
+            }
+            return HTTPResponse(status)
         }
         let http = HTTPServer(ServerConfiguration(port: state.withLock { $0.port }), router: router)
         try http.start()

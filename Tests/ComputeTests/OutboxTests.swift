@@ -32,8 +32,8 @@ struct OutboxTests {
             try await agent.built(instance)
             await agent.conductor.stop()
             var tasks: [TaskID] = []
-            for (index, change) in [ChangePower.Change.stop, .start, .hardReboot].enumerated() {
-                tasks.append(try await agent.power(change, instance.id, generation: Int64(index + 2)))
+            for (index, change) in [GuestCommand.stop, .start, .hardReboot].enumerated() {
+                tasks.append(try await agent.operate(change, instance.id, generation: Int64(index + 2)))
             }
             while try await agent.core.journal.database.read({ try !$0.openOperations().isEmpty }) {
                 await agent.core.engine.idle()
@@ -54,10 +54,10 @@ struct OutboxTests {
         try await bench.run { agent in
             try await agent.built(instance)
             agent.conductor.script { $0.refusal = Failure(.conflict, "a newer action came") }
-            _ = try await agent.power(.stop, instance.id, generation: 2)
+            _ = try await agent.operate(.stop, instance.id, generation: 2)
             try await agent.settled()
             agent.conductor.script { $0.refusal = nil }
-            let start = try await agent.power(.start, instance.id, generation: 3)
+            let start = try await agent.operate(.start, instance.id, generation: 3)
             #expect(try await agent.conductor.outcome(of: start).failure == nil)
         }
     }

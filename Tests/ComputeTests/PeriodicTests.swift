@@ -1,4 +1,5 @@
 import Model
+import SQLite
 import Synchronization
 import Testing
 
@@ -44,6 +45,33 @@ struct PeriodicTests {
         state.withLock { state in
             #expect(state.most == 1)
             #expect(state.runs["c"] == nil)
+        }
+    }
+
+    @Test("The journal forgets operations once they are as old as the option says, and no fence before a month")
+    func journal() async throws {
+        let bench = try Bench(settings: ["compute.journal_retention": "7200"])
+        let (kept, gone) = (Instance.test(), Instance.test())
+        try await bench.run { agent in
+            try await agent.built(kept)
+            try await agent.built(gone)
+            _ = try await agent.conductor.outcome(of: agent.delete(gone.id, generation: 2))
+            try await agent.settled()
+            let database = agent.core.journal.database
+            let ended = { @Sendable () async throws -> Int in
+                try await database.read { try $0.first("SELECT count(*) FROM operations") { $0.int(0) } ?? 0 }
+            }
+            let now = agent.core.journal.now()
+            try await agent.core.trim(at: now + .seconds(7_000))
+            #expect(try await ended() == 3)
+            try await agent.core.trim(at: now + .seconds(7_300))
+            #expect(try await ended() == 0)
+            let month = Duration.seconds(31 * 86_400)
+            #expect(try await agent.core.journal.fence(gone.id) != nil)
+            try await agent.core.trim(at: now + month)
+            #expect(try await agent.core.journal.fence(gone.id) == nil)
+            #expect(try await agent.core.journal.fence(kept.id) != nil)
+            try await agent.holdsExactly([kept])
         }
     }
 }

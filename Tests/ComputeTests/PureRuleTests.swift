@@ -6,15 +6,17 @@ import Testing
 @Suite("What follows from a power state that was seen")
 struct PowerRuleTests {
     @Test(
-        "A running instance whose guest is off has stopped; nothing else changes an instance's state",
+        "A running instance whose guest is off has stopped, one at rest whose guest runs is active; nothing else changes",
         arguments: VMState.allCases)
     func table(vmState: VMState) {
         for seen in PowerState.allCases {
             let rule = PowerRule(vmState: vmState, known: .running, seen: seen)
             let isOff = seen == .shutdown || seen == .crashed
-            let expected: VMState? = isOff && (vmState == .active || vmState == .paused) ? .stopped : nil
+            var expected: VMState?
+            if isOff, vmState == .active || vmState == .paused { expected = .stopped }
+            if seen == .running, [.stopped, .paused, .suspended].contains(vmState) { expected = .active }
             #expect(rule.vmState == expected)
-            #expect(rule.isNews == (seen != .running))
+            #expect(rule.isNews == (seen != .running || expected != nil))
         }
     }
 
@@ -41,12 +43,16 @@ struct LaneTests {
             fence: Fence(generation: 1, epoch: 0), requestID: RequestID("r"), acceptedAt: Timestamp(seconds: 0))
     }
 
-    @Test("A delete makes everything before it pointless, a hard reboot only soft ones")
+    @Test("A delete makes everything before it pointless, a hard reboot only what it may interrupt")
     func superseding() {
         let lane = [
             operation(.softReboot, 1), operation(.stop, 2), operation(.hardReboot, 3), operation(.delete, 4),
             operation(.delete, 5),
         ]
+        for kind in OperationKind.allCases {
+            let isPointless = [.softReboot, .hardReboot, .pause, .unpause, .suspend, .resume].contains(kind)
+            #expect(superseded(in: [operation(kind, 1), operation(.hardReboot, 2)]).isEmpty != isPointless)
+        }
         #expect(superseded(in: lane).map(\.rawValue) == ["1", "2", "3"])
         #expect(superseded(in: Array(lane.prefix(3))).map(\.rawValue) == ["1"])
         #expect(superseded(in: Array(lane.prefix(1))).isEmpty)

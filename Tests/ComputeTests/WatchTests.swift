@@ -48,7 +48,7 @@ struct WatchTests {
         try await bench.run { agent in
             try await agent.built(instance)
             agent.driver.hold(.softReboot)
-            let task = try await agent.power(.softReboot, instance.id, generation: 2)
+            let task = try await agent.operate(.softReboot, instance.id, generation: 2)
             await agent.driver.reached(.softReboot)
             agent.driver.guestChanged(instance.id, to: .shutdown)
             agent.driver.guestChanged(instance.id, to: .running)
@@ -77,6 +77,57 @@ struct WatchTests {
         }
     }
 
+    @Test("A guest that cannot be observed is looked at again until it can")
+    func examinedAgain() async throws {
+        let bench = try Bench(settings: ["DEFAULT.sync_power_state_interval": "-1s"])
+        let instance = Instance.test()
+        try await bench.run { agent in
+            try await agent.built(instance)
+            agent.driver.fail(.observe, Failure(.timeout, "busy"))
+            let before = agent.driver.count(.observe)
+            agent.driver.guestChanged(instance.id, to: .shutdown)
+            while agent.driver.count(.observe) < before + 3 { try await Task.sleep(for: .milliseconds(10)) }
+            #expect(try await agent.core.journal.guest(instance.id)?.vmState == .active)
+            agent.driver.heal()
+            try await agent.conductor.until { $0.instances.contains { $0.vmState == .stopped } }
+        }
+    }
+
+    @Test("A comparison that fails after the hypervisor came back is made again")
+    func comparedAgain() async throws {
+        let bench = try Bench(settings: ["DEFAULT.sync_power_state_interval": "-1s"])
+        let instance = Instance.test()
+        try await bench.run { agent in
+            try await agent.built(instance)
+            agent.driver.send(.disconnected)
+            agent.driver.host.change { $0.domains[instance.id]?.powerState = .shutdown }
+            let before = agent.driver.count(.guests)
+            agent.driver.fail(.guests, Failure(.timeout, "busy"), calls: (before + 1)...(before + 2))
+            agent.driver.send(.resynchronise)
+            try await agent.conductor.until { $0.instances.contains { $0.vmState == .stopped } }
+            #expect(agent.driver.count(.guests) >= before + 3)
+        }
+    }
+
+    @Test("The agent is not up before it has looked at its guests")
+    func looksFirst() async throws {
+        let bench = try Bench()
+        bench.driver.hold(.guests)
+        let agent = Agent(
+            configuration: try bench.configuration(), driver: bench.driver, conductors: [bench.conductor.url])
+        let life = Task { try await agent.run() }
+        await bench.driver.reached(.guests)
+        // Time for what must not happen; a machine that is slower than this lets the mistake pass, never the right agent.
+        try await Task.sleep(for: .milliseconds(500))
+        #expect(agent.port == nil)
+        #expect(bench.conductor.heard.heartbeats.isEmpty && bench.conductor.heard.hosts.isEmpty)
+        bench.driver.release(.guests)
+        try await bench.conductor.until { !$0.heartbeats.isEmpty && !$0.hosts.isEmpty }
+        life.cancel()
+        try await life.value
+        await bench.conductor.stop()
+    }
+
     @Test("Domains of ours without a record are listed, those of others are not, and both are left alone")
     func orphans() async throws {
         let host = FakeHost()
@@ -89,6 +140,30 @@ struct WatchTests {
             try await agent.core.watcher.compareAll()
             #expect(await agent.core.watcher.orphans.map(\.id) == [InstanceID("ours")])
             #expect(agent.driver.host.state.domains.count == 2)
+        }
+    }
+
+    @Test("What nobody can place is told with the host's report, and no longer once it fits")
+    func strays() async throws {
+        let host = FakeHost()
+        host.change { $0.domains[InstanceID("ours")] = .init(name: "instance-1", powerState: .running, isOurs: true) }
+        let bench = try Bench(host: host)
+        let lost = Instance.test()
+        bench.conductor.script { script in
+            var placed = lost
+            (placed.vmState, placed.taskState) = (.active, nil)
+            script.placed = [placed]
+        }
+        try await bench.run { agent in
+            try await agent.conductor.until { heard in
+                heard.hosts.last?.strays?.orphans == .init([InstanceID("ours")])
+                    && heard.hosts.last?.strays?.unknown == .init([lost.id])
+            }
+            agent.driver.host.change { _ = $0.domains.removeValue(forKey: InstanceID("ours")) }
+            agent.conductor.script { $0.placed = [] }
+            try await agent.core.watcher.compareAll()
+            try await agent.core.comparison.run(timeout: .seconds(20))
+            try await agent.conductor.until { $0.hosts.last.map { $0.strays == nil } ?? false }
         }
     }
 
@@ -110,6 +185,32 @@ struct WatchTests {
         try await bench.run { agent in
             let heard = try await agent.conductor.until { !$0.instances.isEmpty }
             #expect(heard.instances.first?.vmState == .active)
+        }
+    }
+
+    @Test(
+        "It is told also after a request that did not reach the host, or a conductor's take-over; NICs count",
+        arguments: [Fence(generation: 2, epoch: 0), Fence(generation: 1, epoch: 3)])
+    func comparisonAfterFailure(fence: Fence) async throws {
+        let (folder, host) = (try Folder(), FakeHost())
+        let instance = Instance.test()
+        let interfaces = try await Bench(host: host, folder: folder).run { agent in
+            try await agent.built(instance)
+            try await agent.settled()
+            return try await agent.core.journal.guest(instance.id)?.specification.interfaces ?? []
+        }
+        let bench = try Bench(host: host, folder: folder)
+        bench.conductor.script { script in
+            var placed = instance
+            (placed.vmState, placed.taskState, placed.powerState) = (.active, nil, .running)
+            (placed.hostFence, placed.fence) = (instance.fence, fence)
+            placed.interfaces = []
+            script.placed = [placed]
+        }
+        try await bench.run { agent in
+            let heard = try await agent.conductor.until { !$0.instances.isEmpty }
+            #expect(heard.instances.first?.interfaces == interfaces && !interfaces.isEmpty)
+            #expect(heard.instances.first?.fence == instance.fence)
         }
     }
 }

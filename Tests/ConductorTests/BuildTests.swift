@@ -49,6 +49,35 @@ import Testing
         await plane.stop()
     }
 
+    @Test("A conductor that has just begun waits for hosts to be heard of")
+    func unheardOf() async throws {
+        let plane = try await ControlPlane()
+        let host = try await PlayedHost(name: HostName("one"), plane: plane)
+        try await host.join()
+        try await host.reportResources(memoryMiB: 8_192)
+        let (instance, task) = try await plane.create()
+        _ = try await eventually("the build to wait") {
+            try await plane.database.tasks.find(task)?.status == .waiting ? true : nil
+        }
+        try await host.beat()
+        #expect(try await plane.wait(for: instance.id) { $0.taskState == nil }.vmState == .active)
+        await host.stop()
+        await plane.stop()
+    }
+
+    @Test("A host that is not heard of in the time after which it counts as down ends the build's wait")
+    func neverHeardOf() async throws {
+        let plane = try await ControlPlane(settings: ["DEFAULT.service_down_time": "1"])
+        let host = try await PlayedHost(name: HostName("one"), plane: plane)
+        try await host.join()
+        try await host.reportResources(memoryMiB: 8_192)
+        let (instance, _) = try await plane.create()
+        let failed = try await plane.wait(for: instance.id) { $0.vmState == .error }
+        #expect(failed.fault?.message == "No valid host was found. Of 1 host: 1 down.")
+        await host.stop()
+        await plane.stop()
+    }
+
     @Test("What would fail on every host is tried on one only")
     func notRetriable() async throws {
         let plane = try await ControlPlane()

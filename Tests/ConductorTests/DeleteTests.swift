@@ -100,6 +100,33 @@ import Testing
         await plane.stop()
     }
 
+    @Test("A host is told which instances are deleted and when, and nothing of those that nobody knows")
+    func standings() async throws {
+        try await ControlPlane.with { plane in
+            let (one, two) = (try await plane.addHost("one"), try await plane.addHost("two", memoryMiB: 1_024))
+            let (gone, _) = try await plane.create()
+            let (alive, _) = try await plane.create()
+            for id in [gone.id, alive.id] { _ = try await plane.wait(for: id) { $0.vmState == .active } }
+            _ = try await plane.delete(gone.id)
+            let deleted = try await plane.wait(for: gone.id) { $0.deletedAt != nil }
+            let ids = [gone.id, alive.id, InstanceID(makeUUID())]
+            let answer = try await one.conductor.call(DescribeInstances.self, .init(host: one.name, instances: ids))
+            #expect(answer.instances.map(\.instance) == [gone.id, alive.id])
+            #expect(answer.instances.map(\.deletedAt) == [deleted.deletedAt, nil])
+            #expect(answer.instances.first?.fence == deleted.fence)
+            await #expect(throws: Failure.self) {
+                try await two.conductor.call(DescribeInstances.self, .init(host: one.name, instances: ids))
+            }
+            let many = (0...DescribeInstances.Params.limit).map { InstanceID("\($0)") }
+            let failure = await #expect(throws: Failure.self) {
+                try await one.conductor.call(DescribeInstances.self, .init(host: one.name, instances: many))
+            }
+            #expect(failure?.kind == .invalidParameters)
+            await one.stop()
+            await two.stop()
+        }
+    }
+
     @Test("A join token opens once, for its host, until it expires")
     func tokens() async throws {
         let plane = try await ControlPlane()

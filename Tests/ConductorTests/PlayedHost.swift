@@ -22,6 +22,7 @@ final class PlayedHost: Sendable {
         var reply: [String: Reply] = [:]
         var commands: [(name: String, header: CommandHeader)] = []
         var builds: [BuildInstance.Params] = []
+        var operations: [OperateGuest.Params] = []
         var secret = ""
         var conductorSecretHash = ""
     }
@@ -55,8 +56,12 @@ final class PlayedHost: Sendable {
         rpc.register(DeleteInstance.self, allowed: [.conductor]) { params, _ in
             try await self.take("delete", params.header)
         }
-        rpc.register(ChangePower.self, allowed: [.conductor]) { params, _ in
-            try await self.take("power", params.header)
+        rpc.register(OperateGuest.self, allowed: [.conductor]) { params, _ in
+            self.state.withLock { $0.operations.append(params) }
+            return try await self.take(params.command.name, params.header, then: Self.settled[params.command.name])
+        }
+        rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in
+            try await self.take("cancel", params.header)
         }
         rpc.register(GetConsoleOutput.self, allowed: [.conductor]) { params, _ in
             .init(output: "console of \(params.instance)\n")
@@ -130,9 +135,32 @@ final class PlayedHost: Sendable {
     }
 
     func report(memoryMiB: Int) async throws {
+        try await beat()
+        try await reportResources(memoryMiB: memoryMiB)
+        // Heartbeats are written once a second; the scheduler reads them from the database.
+        _ = try await eventually("the heartbeat to be written") {
+            try await plane.database.services.find(host: name, binary: "nova-compute")
+        }
+    }
+
+    func beat() async throws {
         let number = sequence.add(1, ordering: .relaxed).newValue
         _ = try await conductor.call(
             Heartbeat.self, .init(host: name, binary: "nova-compute", version: 1, sequence: number))
+    }
+
+    /// Beats until the task is cancelled.
+    func heart() -> Task<Void, any Error> {
+        Task {
+            while !Task.isCancelled {
+                try await beat()
+                try await Task.sleep(for: .milliseconds(300))
+            }
+        }
+    }
+
+    func reportResources(memoryMiB: Int) async throws {
+        let number = sequence.add(1, ordering: .relaxed).newValue
         _ = try await conductor.call(
             ReportHost.self,
             .init(
@@ -143,23 +171,42 @@ final class PlayedHost: Sendable {
                     ratios: AllocationRatios(), diskAvailableLeastGiB: 100, runningInstances: 0, workload: 0,
                     cpuModel: nil, cpuVendor: nil, architecture: "x86_64", cpuTopology: CPUTopology(),
                     cpuFeatures: [], uptimeSeconds: 1, sequence: number, measuredAt: WallClock.now())))
-        // Heartbeats are written once a second; the scheduler reads them from the database.
-        _ = try await eventually("the heartbeat to be written") {
-            try await plane.database.services.find(host: name, binary: "nova-compute")
-        }
     }
 
+    /// What a host has on record after each command.
+    private static let settled: [String: VMState] = [
+        "start": .active, "stop": .stopped, "pause": .paused, "unpause": .active, "suspend": .suspended,
+        "resume": .active, "rescue": .rescued, "unrescue": .active, "rebuild": .active, "shelve": .shelved,
+        "soft_delete": .softDeleted, "restore": .active,
+    ]
+
     /// Reports the end of a command.
-    func finish(_ header: CommandHeader, _ failure: Failure? = nil) async throws {
+    func finish(
+        _ header: CommandHeader, _ failure: Failure? = nil, vmState: VMState? = nil, sequence: Int64? = nil,
+        interfaces: [NetworkInterface]? = nil
+    ) async throws {
         _ = try await conductor.call(
             ReportOperation.self,
             .init(
-                header: header, host: name, failure: failure, powerState: failure == nil ? .running : .noState,
-                interfaces: nil, launchedAt: failure == nil ? WallClock.now() : nil, steps: [],
-                endedAt: WallClock.now()))
+                header: header, host: name, failure: failure, vmState: vmState,
+                powerState: failure == nil ? .running : .noState,
+                interfaces: interfaces, launchedAt: failure == nil ? WallClock.now() : nil, steps: [],
+                endedAt: WallClock.now(), sequence: sequence))
     }
 
-    private func take(_ name: String, _ header: CommandHeader) async throws -> RPCConfirmation {
+    /// Reports what became of a guest by itself.
+    func observe(_ id: InstanceID, _ fence: Fence, _ vmState: VMState, sequence: Int64) async throws {
+        _ = try await conductor.call(
+            ReportInstance.self,
+            .init(
+                host: name, instance: id, fence: fence, vmState: vmState,
+                powerState: vmState == .active ? .running : .shutdown, taskState: nil, interfaces: nil,
+                sequence: sequence, observedAt: WallClock.now()))
+    }
+
+    private func take(
+        _ name: String, _ header: CommandHeader, then vmState: VMState? = nil
+    ) async throws -> RPCConfirmation {
         let reply = state.withLock { state in
             state.commands.append((name, header))
             return state.reply[name] ?? .succeed
@@ -167,7 +214,9 @@ final class PlayedHost: Sendable {
         switch reply {
         case .refuse(let failure): throw failure
         case .stayQuiet: break
-        case .succeed: Task { try await self.finish(header) }
+        case .succeed where name == "cancel":
+            Task { try await self.finish(header, Failure(.cancelled, "cancelled"), vmState: .active) }
+        case .succeed: Task { try await self.finish(header, vmState: vmState) }
         case .fail(let failure): Task { try await self.finish(header, failure) }
         }
         return RPCConfirmation()

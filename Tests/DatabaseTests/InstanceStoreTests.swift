@@ -48,7 +48,7 @@ struct InstanceStoreTests {
                     let made = try? await database.instances.create(
                         [plainInstance("i\(number)")], actions: [], tasks: []
                     ) { usage in
-                        guard usage.cores < 5 else { throw Refused() }
+                        guard usage.project.cores < 5 else { throw Refused() }
                     }
                     return made != nil
                 }
@@ -56,9 +56,9 @@ struct InstanceStoreTests {
             return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
         }
         #expect(accepted == 5)
-        let usage = try await database.instances.usage(of: ProjectID("p"))
+        let usage = try await database.instances.usage(of: ProjectID("p")).project
         #expect(usage.instances == 5 && usage.cores == 5 && usage.memoryMiB == 10_240)
-        #expect(try await database.instances.usage(of: ProjectID("q")).instances == 0)
+        #expect(try await database.instances.usage(of: ProjectID("q")).project.instances == 0)
     }
 
     @Test("A change is made on the row as it is, and dates it")
@@ -150,7 +150,7 @@ struct InstanceStoreTests {
         }
         #expect(try await database.instances.find(InstanceID("a")) == nil)
         #expect(try await database.instances.find(InstanceID("a"), includeDeleted: true)?.vmState == .deleted)
-        #expect(try await database.instances.usage(of: ProjectID("p")).instances == 0)
+        #expect(try await database.instances.usage(of: ProjectID("p")).project.instances == 0)
     }
 
     @Test("An unknown instance is named")

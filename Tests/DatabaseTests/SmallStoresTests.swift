@@ -1,6 +1,7 @@
 import Database
 import Model
 import RPC
+import Tasks
 import Testing
 
 @Suite("Flavors")
@@ -123,5 +124,66 @@ struct OperationReportStoreTests {
         #expect(try await reports.find(task: TaskID("t"), host: HostName("c")) == nil)
         #expect(try await reports.trim(before: at(5)) == 1)
         #expect(try await reports.find(task: TaskID("t"), host: HostName("b"))?.powerState == .shutdown)
+    }
+
+    @Test("A report is kept, however old, until the task that waits for it has ended")
+    func unfinished() async throws {
+        let database = try await makeDatabase()
+        var row = TaskRow(
+            id: TaskID("t"), kind: "k", requestID: RequestID("r"), state: Array("{}".utf8), generation: 1,
+            createdAt: at(1))
+        try await database.tasks.insert(row)
+        try await database.reports.record(report("t", host: "a", power: .running), now: at(3))
+        #expect(try await database.reports.trim(before: at(500)) == 0)
+        row = try #require(
+            try await database.tasks.lease(id: row.id, owner: "o", until: at(600), now: at(500)))
+        (row.status, row.finishedAt, row.leaseUntil) = (.succeeded, at(501), nil)
+        try await database.tasks.save(row)
+        #expect(try await database.reports.trim(before: at(500)) == 1)
+    }
+}
+
+@Suite("Quotas in the database")
+struct QuotaStoreTests {
+    private let project = ProjectID("p")
+    private let user = UserID("u")
+
+    @Test("Limits are found by user, project, class and configuration, and removed with their owner")
+    func order() async throws {
+        let database = try await makeDatabase()
+        let (quotas, configured) = (database.quotas, QuotaLimits(instances: 1))
+        #expect(try await quotas.limits(of: project, user: user, configured: configured).user == configured)
+        #expect(try await quotas.setDefaults([.instances: 2], configured: configured)[.instances] == 2)
+        _ = try await quotas.set([.instances: 3], of: project, configured: configured)
+        let limits = try await quotas.set([.instances: 4, .cores: 5], of: project, user: user, configured: configured)
+        #expect(limits.project[.instances] == 3 && limits.user[.instances] == 4 && limits.user[.cores] == 5)
+        #expect(try await quotas.limits(of: ProjectID("q"), user: user, configured: configured).user[.instances] == 2)
+        try await quotas.remove(project: project, user: user)
+        #expect(try await quotas.limits(of: project, user: user, configured: configured).user[.instances] == 3)
+        try await quotas.remove(project: project)
+        #expect(try await quotas.limits(of: project, configured: configured).project[.instances] == 2)
+        #expect(try await quotas.defaults(configured: configured)[.cores] == 20)
+    }
+
+    @Test("What is admitted is decided on what is used then; a refusal changes nothing")
+    func admission() async throws {
+        struct Refused: Error {}
+        let database = try await makeDatabase()
+        _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
+        await #expect(throws: Refused.self) {
+            try await database.quotas.set([.cores: 0], of: project, configured: QuotaLimits()) { limits, inUse in
+                #expect(limits.project[.cores] == 20 && inUse[.cores] == 1 && inUse[.ram] == 2_048)
+                #expect(inUse[.serverGroups] == 0)
+                throw Refused()
+            }
+        }
+        #expect(try await database.quotas.limits(of: project, configured: QuotaLimits()).project[.cores] == 20)
+    }
+
+    @Test("The stricter of two limits, none of them being the laxest")
+    func stricter() {
+        let both = QuotaLimits(instances: 1, cores: -1, memoryMiB: -1).stricter(
+            QuotaLimits(instances: 2, cores: 3, memoryMiB: -1))
+        #expect(both[.instances] == 1 && both[.cores] == 3 && both[.ram] == -1)
     }
 }

@@ -186,6 +186,8 @@ struct ServerStreamTests {
         try await withServer {
             $0.on(.get, "/all") { _ in HTTPResponse(200, body: .file(path: path, length: 500_000)) }
             $0.on(.get, "/part") { _ in HTTPResponse(200, body: .file(path: path, length: 7)) }
+            $0.on(.get, "/middle") { _ in HTTPResponse(206, body: .file(path: path, offset: 13, length: 4)) }
+            $0.on(.get, "/beyond") { _ in HTTPResponse(206, body: .file(path: path, offset: 499_999, length: 2)) }
             $0.on(.get, "/long") { _ in HTTPResponse(200, body: .file(path: path, length: 500_001)) }
             $0.on(.get, "/none") { _ in HTTPResponse(200, body: .file(path: path + "x", length: 1)) }
             $0.on(.get, "/folder") { _ in HTTPResponse(200, body: .file(path: "/", length: 0)) }
@@ -195,7 +197,9 @@ struct ServerStreamTests {
             #expect(try await connection.receiveAnswer().hasSuffix("\r\n\r\n" + text))
             try await connection.send("GET /part HTTP/1.1\r\nHost: x\r\n\r\n")
             #expect(try await connection.receiveAnswer().hasSuffix("\r\n\r\n0123456"))
-            for path in ["/long", "/none", "/folder"] {
+            try await connection.send("GET /middle HTTP/1.1\r\nHost: x\r\n\r\n")
+            #expect(try await connection.receiveAnswer().hasSuffix("\r\n\r\n3456"))
+            for path in ["/long", "/beyond", "/none", "/folder"] {
                 try await connection.send("GET \(path) HTTP/1.1\r\nHost: x\r\n\r\n")
                 #expect(try await connection.receiveAnswer().hasPrefix("HTTP/1.1 500"))
             }

@@ -187,7 +187,8 @@ struct ManagementTests {
         let cloud = try await Cloud()
         let admin = try await cloud.adminToken()
         #expect(
-            await cloud.send(.get, "/v3/services", token: admin).names("services") == ["keystone", "nova", "glance"])
+            await cloud.send(.get, "/v3/services", token: admin).names("services")
+                == ["keystone", "nova", "glance", "placement"])
         let service = await cloud.send(.get, "/v3/services?type=compute", token: admin)
         let id = try #require(service.json?["services"]?[0]?["id"]?.text)
         #expect(try await cloud.send(.get, "/v3/services/\(id)", token: admin).text("service", "name") == "nova")
@@ -197,6 +198,6 @@ struct ManagementTests {
         let regions = await cloud.send(.get, "/v3/regions", token: admin)
         #expect(regions.json?["regions"]?[0]?["id"] == "RegionOne")
         #expect(await cloud.send(.get, "/v3/regions/Nowhere", token: admin).status == 404)
-        #expect(await cloud.send(.get, "/v3/auth/catalog", token: admin).json?["catalog"]?.list?.count == 3)
+        #expect(await cloud.send(.get, "/v3/auth/catalog", token: admin).json?["catalog"]?.list?.count == 4)
     }
 }

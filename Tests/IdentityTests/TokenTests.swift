@@ -22,7 +22,7 @@ struct TokenTests {
         #expect(token["expires_at"] == "2026-09-21T15:13:20.000000Z")
         #expect(token["issued_at"] == "2026-09-21T14:13:20.000000Z")
         let catalog = try #require(token["catalog"]?.list)
-        #expect(catalog.compactMap { $0["type"]?.text } == ["identity", "compute", "image"])
+        #expect(catalog.compactMap { $0["type"]?.text } == ["identity", "compute", "image", "placement"])
         #expect(catalog[1]["endpoints"]?[0]?["url"] == "http://cloud.example:8774/compute/v2.1")
         #expect(catalog[1]["endpoints"]?[0]?["region"] == "RegionOne")
     }

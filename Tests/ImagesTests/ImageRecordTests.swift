@@ -34,7 +34,7 @@ struct ImageRecordTests {
             (#"{"protected":"yes"}"#, 400), (#"{"tags":[1]}"#, 400), (#"{"visibility":"secret"}"#, 400),
             (#"{"visibility":"public"}"#, 403), (#"{"status":"active"}"#, 403), (#"{"size":1}"#, 403),
             (#"{"owner":"p2"}"#, 403), (#"{"my_property":1}"#, 400), (#"{"os_glance_x":"1"}"#, 403),
-            (#"{"locations":[]}"#, 403),
+            (#"{"locations":[]}"#, 403), (#"{"hw_disk_bus":"floppy"}"#, 400),
         ])
     func badCreate(body: String, status: Int) async throws {
         try await ImageFixture.run { images in

@@ -51,4 +51,36 @@ struct ImageTicketTests {
             #expect(path.status == 401)
         }
     }
+
+    @Test(
+        "A part of the bytes is served by its range; beyond the end is 416; what is no single range gives the whole",
+        arguments: [
+            ("bytes=0-", 206, 0, 10, "bytes 0-9/10"), ("bytes=4-", 206, 4, 6, "bytes 4-9/10"),
+            ("bytes=2-3", 206, 2, 2, "bytes 2-3/10"), ("bytes=9-99", 206, 9, 1, "bytes 9-9/10"),
+            ("Bytes=-3", 206, 7, 3, "bytes 7-9/10"), ("bytes=-99", 206, 0, 10, "bytes 0-9/10"),
+            ("bytes=10-", 416, 0, 0, "bytes */10"), ("bytes=-0", 416, 0, 0, "bytes */10"),
+            ("bytes=99999999999999999999-", 200, 0, 10, nil), ("bytes=3-2", 200, 0, 10, nil),
+            ("bytes=1-2,4-5", 200, 0, 10, nil), ("bytes", 200, 0, 10, nil), ("lines=1-2", 200, 0, 10, nil),
+            ("bytes=-", 200, 0, 10, nil), ("bytes=a-b", 200, 0, 10, nil), ("bytes=+1-2", 200, 0, 10, nil),
+        ] as [(String, Int, Int64, Int64, String?)])
+    func ranges(header: String, status: Int, offset: Int64, length: Int64, range: String?) async throws {
+        try await ImageFixture.run { images in
+            let id = try await images.register()
+            #expect(await images.upload(id, Array(0..<10)).status == 204)
+            let ticket = ImageFixture.tickets.issue(
+                host: HostName("h"), image: ImageID(id), expiresAt: ImageFixture.start + .seconds(60))
+            let answer = await images.data.handle(
+                HTTPRequest(.get, "/\(id)", headers: ["X-Apus-Ticket": ticket, "Range": header]))
+            #expect(answer.status == status)
+            #expect(answer.headers["Content-Range"] == range)
+            guard status != 416 else { return }
+            guard case .file(_, let from, let count) = answer.body else {
+                Issue.record("the body is not the file")
+                return
+            }
+            #expect(from == offset && count == length)
+            // The digest is that of all bytes.
+            #expect((answer.headers["Content-MD5"] != nil) == (status == 200))
+        }
+    }
 }

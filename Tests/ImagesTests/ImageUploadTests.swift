@@ -193,7 +193,7 @@ struct ImageUploadTests {
             let answer = await images.send(.get, "/v2/images/\(id)/file")
             #expect(answer.status == 200)
             #expect(answer.headers["Content-MD5"] == Hex.encode(digest(.md5, of: Self.bytes)))
-            guard case .file(let path, let length) = answer.body else {
+            guard case .file(let path, _, let length) = answer.body else {
                 Issue.record("the body is not the file")
                 return
             }

@@ -1,4 +1,5 @@
 import Foundation
+import Model
 import Testing
 
 @testable import LibvirtDriver
@@ -20,5 +21,20 @@ struct FilesTests {
         // A limit far above what is there once cost the agent its 4 MiB for good.
         #expect(read.capacity <= max(2 * size, 65_536))
         #expect(try Files.read(folder.path + "/other", limit: limit) == nil)
+    }
+
+    @Test("A file is replaced as a whole, and of a replacement that fails nothing is left")
+    func replace() throws {
+        let folder = try TemporaryFolder()
+        let file = folder.path + "/file"
+        for text in ["a long one", "short"] {
+            try Files.replace(file, with: Array(text.utf8), mode: 0o600)
+            #expect(try Files.read(file, limit: 100) == Array(text.utf8))
+        }
+        // What the full disk of a host does to the writing, a folder of that name does to the last step.
+        let place = folder.path + "/place"
+        try FileManager.default.createDirectory(atPath: place + "/inside", withIntermediateDirectories: true)
+        #expect(throws: Failure.self) { try Files.replace(place, with: [1], mode: 0o600) }
+        #expect(Set(try Files.names(in: folder.path)) == ["file", "place"])
     }
 }

@@ -31,9 +31,9 @@ struct ImageCacheTests {
         var count: Int { calls.load(ordering: .relaxed) }
 
         var function: ImageSource {
-            { write in
+            { start, write in
                 self.calls.add(1, ordering: .relaxed)
-                var offset = 0
+                var offset = Int(start)
                 while offset < self.bytes.count {
                     let end = min(offset + 1_000, self.bytes.count)
                     try await write(Array(self.bytes[offset..<end]))
@@ -139,8 +139,8 @@ struct ImageCacheTests {
         let image = Sample.image(content)
         let unreachable = Failure(.unreachable, "no answer", isRetriable: true)
         await #expect(throws: unreachable) {
-            try await cache.prepare(image) { write in
-                try await write([1, 2, 3])
+            try await cache.prepare(image) { _, write in
+                try await write(Array(content.prefix(3)))
                 throw unreachable
             }
         }
@@ -159,17 +159,129 @@ struct ImageCacheTests {
         #expect(error?.message.contains("needs \(Int64(1) << 60) bytes in \(folder.path), where ") == true)
     }
 
-    @Test("Opening removes what killed processes left, but not what another one is fetching")
+    @Test("Opening removes what killed processes left and nobody can use, but not what another one is fetching")
     func leftovers() async throws {
         let (dead, alive) = (String(repeating: "a", count: 128), String(repeating: "b", count: 128))
-        for name in [dead, alive] {
-            _ = try folder.write([1], to: name + ".part")
+        let empty = String(repeating: "c", count: 128)
+        for name in [dead, alive, "swap_64", empty] {
+            _ = try folder.write(name == empty ? [] : [1], to: name + ".part")
             _ = try folder.write([1], to: name + ".new")
         }
         let lock = try #require(try PartLock(folder.path + "/" + alive + ".part"))
         try await cache.open()
-        #expect(try folder.names == [alive + ".new", alive + ".part"])
+        #expect(try folder.names == [dead + ".part", alive + ".new", alive + ".part"])
         try lock.removeFile()
+    }
+
+    /// Hands `bytes` over from where it is asked, and breaks off after `piece` bytes each time.
+    private final class BreakingSource: Sendable {
+        let bytes: [UInt8]
+        let piece: Int
+        let offsets = Mutex<[Int64]>([])
+        static let broken = Failure(.unreachable, "broken off", isRetriable: true)
+
+        init(_ bytes: [UInt8], piece: Int) { (self.bytes, self.piece) = (bytes, piece) }
+
+        var function: ImageSource {
+            { start, write in
+                self.offsets.withLock { $0.append(start) }
+                let end = min(Int(start) + self.piece, self.bytes.count)
+                if Int(start) < end { try await write(Array(self.bytes[Int(start)..<end])) }
+                if end < self.bytes.count { throw Self.broken }
+            }
+        }
+    }
+
+    @Test("After a break the fetch goes on from the bytes that are there, at once while it gets on")
+    func resume() async throws {
+        let bytes = (0..<5 << 20).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+        let source = BreakingSource(bytes, piece: 2 << 20)
+        let image = Sample.image(bytes)
+        try await cache.prepare(image, source: source.function)
+        #expect(source.offsets.withLock { $0 } == [0, 2 << 20, 4 << 20])
+        #expect(try Array(Data(contentsOf: URL(fileURLWithPath: folder.path + "/" + image.sha512))) == bytes)
+        #expect(try folder.names == [image.sha512])
+    }
+
+    @Test("A fetch that hardly gets on fails as its source did; the next one, of another process, goes on")
+    func laterResume() async throws {
+        let source = BreakingSource(content, piece: 2_000)
+        let image = Sample.image(content)
+        for left in [2_000, 4_000] {
+            await #expect(throws: BreakingSource.broken) { try await cache.prepare(image, source: source.function) }
+            #expect(try folder.names == [image.sha512 + ".part"])
+            #expect(Files.size(folder.path + "/" + image.sha512 + ".part") == Int64(left))
+        }
+        let next = ImageCache(folder: folder.path, qemuImg: try #require(QemuImg()), files: files)
+        try await next.open()
+        try await next.prepare(image, source: source.function)
+        #expect(source.offsets.withLock { $0 } == [0, 2_000, 4_000])
+        #expect(try folder.names == [image.sha512])
+    }
+
+    @Test("While another process fetches everybody waits; when it is killed, its bytes are gone on from")
+    func killed() async throws {
+        let image = Sample.image(content)
+        let part = try folder.write(Array(content.prefix(3_000)), to: image.sha512 + ".part")
+        let other = Process()
+        other.executableURL = URL(fileURLWithPath: try #require(find(program: "flock")))
+        // Becomes the sleeping program, with the lock.
+        other.arguments = ["--no-fork", part, "sleep", "600"]
+        try other.run()
+        while try PartLock(part) != nil { await Task.yield() }
+        let source = BreakingSource(content, piece: 1 << 20)
+        let fetch = Task { [cache] in try await cache.prepare(image, source: source.function) }
+        let asked = source.offsets.withLock { $0 }
+        #expect(asked.isEmpty)
+        kill(other.processIdentifier, SIGKILL)
+        other.waitUntilExit()
+        try await fetch.value
+        #expect(source.offsets.withLock { $0 } == [3_000])
+        #expect(try folder.names == [image.sha512])
+    }
+
+    @Test("A cancelled fetch leaves its bytes to the next one")
+    func cancelledFetch() async throws {
+        let image = Sample.image(content)
+        let (reached, reach) = AsyncStream<Void>.makeStream()
+        let fetch = Task { [cache, content] in
+            try await cache.prepare(image) { _, write in
+                try await write(Array(content.prefix(1_234)))
+                reach.yield()
+                for await _ in AsyncStream<Void>.makeStream().stream {}
+                try Task.checkCancellation()
+            }
+        }
+        for await _ in reached { break }
+        fetch.cancel()
+        let error = await #expect(throws: Failure.self) { try await fetch.value }
+        #expect(error?.kind == .cancelled)
+        let source = BreakingSource(content, piece: 1 << 20)
+        try await cache.prepare(image, source: source.function)
+        #expect(source.offsets.withLock { $0 } == [1_234])
+    }
+
+    @Test("Bytes left on disk that are not the image's are found out by the digest, and fetched anew")
+    func spoiledRest() async throws {
+        let image = Sample.image(content)
+        _ = try folder.write([UInt8](repeating: 0, count: 2_000), to: image.sha512 + ".part")
+        let error = await #expect(throws: Failure.self) {
+            try await cache.prepare(image, source: Source(content).function)
+        }
+        #expect(error?.kind == .imageUnacceptable && error?.isRetriable == true)
+        #expect(try folder.names.isEmpty)
+        _ = try folder.write([UInt8](repeating: 0, count: 6_000), to: image.sha512 + ".part")
+        try await cache.prepare(image, source: Source(content).function)
+        #expect(try folder.names == [image.sha512])
+    }
+
+    @Test("All bytes were there when the process was killed: nothing is fetched")
+    func completeRest() async throws {
+        let image = Sample.image(content)
+        _ = try folder.write(content, to: image.sha512 + ".part")
+        _ = try folder.write([1], to: image.sha512 + ".new")
+        try await cache.prepare(image) { _, _ in Issue.record("fetched") }
+        #expect(try folder.names == [image.sha512])
     }
 
     @Test("Without a digest there is no key", arguments: ["", "../../etc/passwd", String(repeating: "A", count: 128)])

@@ -76,9 +76,9 @@ struct NetworkDescriptionTests {
 
     @Test("MACs are local, the same each time for an instance, and others at the next attempt")
     func macs() {
-        let first = MACAddress.make(Sample.id, nic: 0, attempt: 0)
+        let first = MACAddress.make(Sample.id, nic: "0", attempt: 0)
         #expect(first.hasPrefix("fa:16:3e:") && first.utf8.count == 17)
-        #expect(first == MACAddress.make(Sample.id, nic: 0, attempt: 0))
-        #expect(first != MACAddress.make(Sample.id, nic: 0, attempt: 1))
+        #expect(first == MACAddress.make(Sample.id, nic: "0", attempt: 0))
+        #expect(first != MACAddress.make(Sample.id, nic: "0", attempt: 1))
     }
 }

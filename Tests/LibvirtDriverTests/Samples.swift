@@ -41,7 +41,7 @@ enum Sample {
     static func flavor(root: Int = 1, ephemeral: Int = 0, swap: Int = 0) -> Flavor {
         Flavor(
             id: FlavorID("1"), name: "m1.nano", vcpus: 2, memoryMiB: 128, rootGiB: root, ephemeralGiB: ephemeral,
-            swapMiB: swap, extraSpecs: ["hw:mem_page_size": "small", "a": "1"])
+            swapMiB: swap, extraSpecs: ["hw:cpu_policy": "shared", "a": "1"])
     }
 
     static func instance(
@@ -74,7 +74,8 @@ enum Sample {
     static func settings(virtType: String = "kvm") -> DomainSettings {
         DomainSettings(
             virtType: virtType, architecture: "x86_64", machineType: "pc",
-            cpuMode: virtType == "kvm" ? .hostModel : .none, diskCache: "none", randomDevice: "/dev/urandom",
+            cpu: CPUSettings(mode: virtType == "kvm" ? .hostModel : .none), diskCache: "none",
+            randomDevice: "/dev/urandom",
             memoryStatisticsPeriod: 10, network: .libvirt("default"), version: "1.2.3")
     }
 

@@ -149,6 +149,18 @@ private let noon = Timestamp(seconds: 43_200)
         #expect(CoreFilter().reject(wide, for: request(vcpus: 5))?.shortage == 1)
     }
 
+    @Test("Sparse disks that may outgrow the file system are what a disk ratio is for")
+    func sparseDisks() {
+        var roomy = host("a")
+        roomy.total.diskGiB = 100
+        roomy.ratios.disk = 1_000
+        roomy.used.diskGiB = 142
+        roomy.diskAvailableLeastGiB = -67
+        #expect(DiskFilter().reject(roomy, for: request(disk: 1)) == nil)
+        roomy.ratios.disk = 1.5
+        #expect(DiskFilter().reject(roomy, for: request(disk: 1))?.shortage == 18)
+    }
+
     @Test("A subset draws among the best only, by the generator given")
     func subset() {
         var seen: Set<HostName> = []

@@ -61,16 +61,19 @@ struct TestImage: Sendable {
     let bytes: [UInt8]
     let reference: ImageReference
 
-    static func build() async throws -> TestImage {
+    /// - Parameter hasAgent: whether `qemu-guest-agent` runs in the guest, which then also tells what is plugged into it.
+    static func build(hasAgent: Bool = false) async throws -> TestImage {
         let path = FileManager.default.temporaryDirectory.path + "/apus-image-" + makeUUID().prefix(8) + ".qcow2"
         defer { try? FileManager.default.removeItem(atPath: path) }
-        try await tool(repository + "/deploy/test-image", [path], timeout: .seconds(600))
+        let options = hasAgent ? ["--with-agent"] : []
+        try await tool(repository + "/deploy/test-image", [path] + options, timeout: .seconds(600))
         let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: path)))
         let size = bytes[24..<32].reduce(0) { $0 << 8 | Int64($1) }
         return TestImage(
             bytes: bytes,
             reference: ImageReference(
                 id: ImageID(makeUUID()), format: .qcow2, sizeBytes: Int64(bytes.count), virtualSizeBytes: size,
-                sha512: Hex.encode(digest(.sha512, of: bytes))))
+                sha512: Hex.encode(digest(.sha512, of: bytes)),
+                properties: hasAgent ? ["hw_qemu_guest_agent": "yes"] : [:]))
     }
 }

@@ -10,7 +10,7 @@ import Testing
 @Suite("Guests that really boot", .serialized, .enabled(if: isHypervisorTier))
 struct LibvirtDriverSystemTests {
     /// A driver over a private host, ended whatever happens.
-    private static func withDriver(
+    static func withDriver(
         _ values: [String: String] = [:], _ body: (LibvirtDriver, LabHost) async throws -> Void
     ) async throws {
         try await LabHost.with { host in
@@ -18,7 +18,7 @@ struct LibvirtDriverSystemTests {
         }
     }
 
-    private static func withDriver(
+    static func withDriver(
         on host: LabHost, _ values: [String: String], _ body: (LibvirtDriver) async throws -> Void
     ) async throws {
         let driver = LibvirtDriver(
@@ -38,7 +38,7 @@ struct LibvirtDriverSystemTests {
         await driver.stop()
     }
 
-    private static func instance(number: Int64 = 1, memoryMiB: Int = 96) -> Instance {
+    static func instance(number: Int64 = 1, memoryMiB: Int = 96) -> Instance {
         let flavor = Flavor(id: FlavorID("1"), name: "m1.tiny", vcpus: 1, memoryMiB: memoryMiB, rootGiB: 1)
         return Instance(
             id: InstanceID(makeUUID()), number: number, projectID: ProjectID("p"), userID: UserID("u"),
@@ -48,11 +48,11 @@ struct LibvirtDriverSystemTests {
             reservationID: "r-1", createdAt: Timestamp(seconds: 1_700_000_000))
     }
 
-    private static func build(
-        _ driver: LibvirtDriver, _ instance: Instance, _ image: TestImage
+    static func build(
+        _ driver: LibvirtDriver, _ instance: Instance, _ image: TestImage, files: [InjectedFile] = []
     ) async throws -> GuestSpecification {
-        try await driver.prepareImage(image.reference, for: instance.flavor) { write in
-            var offset = 0
+        try await driver.prepareImage(image.reference, for: instance.flavor) { start, write in
+            var offset = Int(start)
             while offset < image.bytes.count {
                 let end = min(offset + 65_536, image.bytes.count)
                 try await write(Array(image.bytes[offset..<end]))
@@ -62,13 +62,13 @@ struct LibvirtDriverSystemTests {
         let guest = GuestSpecification(
             instance: instance, image: image.reference, interfaces: try await driver.plugNetwork(instance))
         try await driver.createDisks(guest)
-        try await driver.writeConfigDrive(guest, adminPassword: "s3cret")
+        try await driver.writeConfigDrive(guest, secrets: ConfigDriveSecrets(adminPassword: "s3cret", files: files))
         try await driver.define(guest)
         try await driver.powerOn(instance.id)
         return guest
     }
 
-    private static func remove(_ driver: LibvirtDriver, _ guest: GuestSpecification) async throws {
+    static func remove(_ driver: LibvirtDriver, _ guest: GuestSpecification) async throws {
         try await driver.powerOff(guest.instance.id, grace: .zero)
         try await driver.undefine(guest.instance.id)
         try await driver.removeDisks(guest.instance.id)
@@ -76,7 +76,7 @@ struct LibvirtDriverSystemTests {
     }
 
     /// The console's lines, once one of them holds `text`. The guest gets 90 s, since it may be emulated on a busy machine.
-    private static func console(
+    static func console(
         _ driver: LibvirtDriver, _ id: InstanceID, until text: String
     ) async throws -> [Substring] {
         let deadline = ContinuousClock.now + .seconds(90)
@@ -91,7 +91,7 @@ struct LibvirtDriverSystemTests {
         }
     }
 
-    private static func value(_ name: String, in lines: [Substring]) -> String? {
+    static func value(_ name: String, in lines: [Substring]) -> String? {
         lines.last { $0.contains("apus-guest: \(name) ") }?.split(separator: " ").last.map(String.init)
     }
 
@@ -130,6 +130,30 @@ struct LibvirtDriverSystemTests {
             try await Self.remove(driver, guest)
             #expect(try await driver.guests().isEmpty)
             #expect(try await !host.virsh("net-dumpxml", "default").contains("<host"))
+            let left = try FileManager.default.contentsOfDirectory(atPath: host.instancesPath)
+            #expect(Set(left) == ["_base", "_networks"])
+        }
+    }
+
+    @Test(
+        "A guest sees its ephemeral disk and swap formatted, and the files that were injected",
+        arguments: [["libvirt.images_type": "qcow2"], ["libvirt.images_type": "raw"]])
+    func localDisks(values: [String: String]) async throws {
+        let image = try await TestImage.build()
+        try await Self.withDriver(values) { driver, host in
+            var instance = Self.instance()
+            (instance.flavor.ephemeralGiB, instance.flavor.swapMiB) = (1, 64)
+            instance.localDisks = LocalDisks(ephemerals: [.init(sizeGiB: 1, fileSystem: "ext4")])
+            let file = InjectedFile(path: "/etc/motd", contents: "aGVsbG8=")
+            let guest = try await Self.build(driver, instance, image, files: [file])
+            let lines = try await Self.console(driver, instance.id, until: "tick")
+            for line in [
+                "vdb 1024 MiB 'ephemeral0'", "vdc 64 MiB 'SWAPSPACE2'",
+                "injected \(Hex.encode(digest(.md5, of: Array("hello".utf8))))",
+            ] {
+                #expect(lines.contains { $0.contains("apus-guest: " + line) }, "\(line)")
+            }
+            try await Self.remove(driver, guest)
             let left = try FileManager.default.contentsOfDirectory(atPath: host.instancesPath)
             #expect(Set(left) == ["_base", "_networks"])
         }

@@ -188,12 +188,12 @@ extension HostEvent {
 
 extension LabHost {
     /// Runs a command in the host's namespaces.
-    fileprivate func inside(_ command: [String]) async throws {
+    func inside(_ command: [String]) async throws {
         try await tool(repository + "/deploy/lab", ["exec", "--dir", folder, "host1", "--"] + command)
     }
 
     /// The pid that a daemon or a QEMU of the host wrote below `/run/libvirt`.
-    fileprivate func pid(_ file: String) throws -> pid_t {
+    func pid(_ file: String) throws -> pid_t {
         let path = URL(filePath: socket).deletingLastPathComponent().appending(path: file).path
         let text = try String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
         return try #require(pid_t(text))

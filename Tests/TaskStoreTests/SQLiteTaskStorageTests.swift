@@ -48,6 +48,36 @@ struct TaskStorageTests {
         #expect(try await storage.find(TaskID("other")) == nil)
     }
 
+    @Test("Children are found by their parent, oldest first", arguments: Kind.allCases)
+    func children(kind: Kind) async throws {
+        let storage = try await make(kind)
+        for (id, second, parent) in [("b", 2, "p"), ("a", 1, "p"), ("c", 3, "q")] as [(String, Int64, String)] {
+            var child = row(id, at: second)
+            child.parent = TaskID(parent)
+            try await storage.insert(child)
+        }
+        #expect(try await storage.children(of: TaskID("p")).map(\.id) == [TaskID("a"), TaskID("b")])
+        #expect(try await storage.children(of: TaskID("none")).isEmpty)
+    }
+
+    @Test("What waits for its next attempt is hastened; what is at work or over is not", arguments: Kind.allCases)
+    func hasten(kind: Kind) async throws {
+        let storage = try await make(kind)
+        try await storage.insert(row("t"))
+        var taken = try #require(try await lease(storage, now: 1).first)
+        #expect(try await storage.hasten(taken.id, now: at(2)) == false)
+        (taken.status, taken.attempts, taken.wakeAt, taken.leaseUntil) = (.waiting, 4, at(900), nil)
+        try await storage.save(taken)
+        #expect(try await storage.hasten(taken.id, now: at(3)))
+        let hastened = try #require(try await storage.find(taken.id))
+        #expect(hastened.attempts == 0 && hastened.wakeAt == at(3) && hastened.status == .waiting)
+        var again = try #require(try await lease(storage, now: 3).first)
+        (again.status, again.finishedAt, again.leaseUntil) = (.succeeded, at(4), nil)
+        try await storage.save(again)
+        #expect(try await storage.hasten(again.id, now: at(5)) == false)
+        await #expect(throws: TaskError.notFound(TaskID("x"))) { try await storage.hasten(TaskID("x"), now: at(5)) }
+    }
+
     @Test("An id can be used once", arguments: Kind.allCases)
     func duplicate(kind: Kind) async throws {
         let storage = try await make(kind)
@@ -237,5 +267,17 @@ struct TaskStorageTests {
             try await storage.list(instance: instance, unfinishedOnly: true, limit: 9).map(\.id.rawValue) == ["b"])
         #expect(
             try await storage.list(instance: nil, unfinishedOnly: false, limit: 2).map(\.id.rawValue) == ["c", "b"])
+        try await storage.insert(row("b2", at: 2))
+        for (marker, expected) in [("c", ["b2", "b", "a"]), ("b2", ["b", "a"]), ("b", ["a"]), ("a", [])] {
+            let page = try await storage.list(
+                instance: nil, unfinishedOnly: false, limit: 9, after: TaskID(marker))
+            #expect(page.map(\.id.rawValue) == expected, "after \(marker)")
+        }
+        #expect(
+            try await storage.list(instance: instance, unfinishedOnly: true, limit: 9, after: TaskID("c")).map(
+                \.id.rawValue) == ["b"])
+        await #expect(throws: TaskError.notFound(TaskID("x"))) {
+            _ = try await storage.list(instance: nil, unfinishedOnly: false, limit: 9, after: TaskID("x"))
+        }
     }
 }

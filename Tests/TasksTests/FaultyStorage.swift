@@ -85,9 +85,15 @@ final class FaultyStorage: TaskStorage {
 
     func find(_ id: TaskID) async throws -> TaskRow? { try await base.find(id) }
 
-    func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow] {
-        try await base.list(instance: instance, unfinishedOnly: unfinishedOnly, limit: limit)
+    func list(
+        instance: InstanceID?, unfinishedOnly: Bool, limit: Int, after marker: TaskID?
+    ) async throws -> [TaskRow] {
+        try await base.list(instance: instance, unfinishedOnly: unfinishedOnly, limit: limit, after: marker)
     }
+
+    func children(of parent: TaskID) async throws -> [TaskRow] { try await base.children(of: parent) }
+
+    func hasten(_ id: TaskID, now: Timestamp) async throws -> Bool { try await base.hasten(id, now: now) }
 
     func signal(_ id: TaskID, now: Timestamp) async throws { try await base.signal(id, now: now) }
 

@@ -29,6 +29,35 @@ struct TaskCancellationTests {
         #expect(try await rig.find(row).status == .cancelled)
     }
 
+    @Test(
+        "Cancelled during certain steps only: at another one it goes on, and after them no other step begins",
+        arguments: [
+            (Set(["b"]), ["run a", "run b", "undo c", "undo b", "undo a", "end cancelled"]),
+            (Set(["a", "c"]), ["run a", "run b", "run c", "end succeeded"]),
+        ])
+    func during(steps: Set<String>, expected: [String]) async throws {
+        let engine = rig.engine()
+        let gate = Gate()
+        var slow = recorder.step("b")
+        slow.work = { [recorder] _, _ in
+            recorder.note("run b")
+            // Deaf to the interruption, so that its success meets the cancellation.
+            await gate.pass()
+            return .next
+        }
+        engine.register(recorder.definition([recorder.step("a"), slow, recorder.step("c")]))
+        let row = try rig.row()
+        try await TasksTests.running(engine) {
+            #expect(engine.cancel(row.id, during: steps) == nil, "the engine does not have it yet")
+            try await engine.submit(row)
+            await recorder.wait(for: "run b")
+            #expect(engine.cancel(row.id, during: steps) == steps.contains("b"))
+            gate.open()
+            await engine.idle()
+        }
+        #expect(recorder.all == expected)
+    }
+
     @Test("A waiting task is undone at once")
     func waiting() async throws {
         let engine = rig.engine()

@@ -247,6 +247,33 @@ struct TaskRetryTests {
         #expect(closed.undoFailures == ["b: the disk is busy"] && closed.lastError?.kind == .hypervisor)
     }
 
+    @Test("An undo whose means are out of reach is not given up: it is tried until they are back")
+    func undoOutlastsOutage() async throws {
+        let engine = rig.engine(undoAttempts: 3)
+        let outage = Mutex(10)
+        var cutOff = recorder.step("a")
+        cutOff.takeBack = { [recorder] _, _ in
+            let isOut = outage.withLock { left in
+                left -= 1
+                return left >= 0
+            }
+            if isOut { throw Failure(.unreachable, "no connection to libvirt", isRetriable: true) }
+            recorder.note("undo a")
+        }
+        engine.register(recorder.definition([cutOff, recorder.failing("b", Failure(.hypervisor, "no"))]))
+        let row = try rig.row()
+        try await running(engine) {
+            try await engine.submit(row)
+            for _ in 0..<11 {
+                await engine.idle()
+                rig.clock.advance(by: .seconds(60))
+            }
+            await engine.idle()
+        }
+        #expect(recorder.all == ["run a", "run b", "undo b", "undo a", "end failed hypervisor"])
+        #expect(try await rig.find(row).undoFailures.isEmpty)
+    }
+
     @Test("What follows the end is tried until it succeeds; only then the row is closed", arguments: [false, true])
     func finishedRetried(isFailing: Bool) async throws {
         let engine = rig.engine()

@@ -312,8 +312,6 @@ class Checks:
         for kind in ("--soft", "--hard"):
             self.step(f"server reboot {kind} --wait", lambda kind=kind: (
                 self.run("server", "reboot", kind, "--wait", server, form=None), self.wait(server, "ACTIVE")))
-        self.step("server pause says that it is not there yet", lambda: self.client.refused(
-            "not available yet", "server", "pause", server))
 
         def change():
             self.run("server", "set", server, "--name", server + "-x", "--property", "more=1", "--tag", "t2",
@@ -335,6 +333,7 @@ class Checks:
             equal(self.run("server", "event", "show", server, create["Request ID"])["action"], "create")
 
         self.step("server event list and show", events)
+        self.life()
         for version in ("2.1", "2.37", "2.53"):
             arguments = ["--os-compute-api-version", version]
             self.step(f"server show and list at {version}", lambda arguments=arguments: (
@@ -349,8 +348,113 @@ class Checks:
             self.run("server", "delete", "--wait", *wanted, form=None)
 
         self.step("server create --max 2 --no-network", several)
+        self.step("server delete --force --wait", lambda: (
+            self.run("server", "create", PREFIX + "forced", *base, "--no-network", "--wait"),
+            self.run("server", "delete", "--force", "--wait", PREFIX + "forced", form=None)))
         self.step("server delete --wait", lambda: self.run("server", "delete", "--wait", server, form=None))
         self.step("a deleted server is not found", lambda: self.client.refused("no server", "server", "show", server))
+
+    def life(self):
+        """What is done to a guest that runs."""
+        server = self.server
+
+        def act(action, status, *arguments):
+            self.step(f"server {action}", lambda: (
+                self.run("server", *action.split(), server, *arguments, form=None), self.wait(server, status)))
+
+        act("pause", "PAUSED")
+        self.step("server pause of a paused one is refused", lambda: self.client.refused(
+            "Cannot 'pause'", "server", "pause", server))
+        act("unpause", "ACTIVE")
+        act("suspend", "SUSPENDED")
+        act("resume", "ACTIVE")
+
+        def lock():
+            self.run("server", "lock", server, form=None)
+            equal(self.run("server", "show", server)["locked"], True)
+            self.run("server", "unlock", server, form=None)
+            equal(self.run("server", "show", server)["locked"], False)
+
+        self.step("server lock and unlock", lock)
+        act("rescue", "RESCUE")
+        self.step("server stop of a rescued one is refused", lambda: self.client.refused(
+            "Cannot 'stop'", "server", "stop", server))
+        act("unrescue", "ACTIVE")
+        self.step("server rescue --image --password", lambda: (
+            self.run("server", "rescue", "--image", self.image, "--password", "s3cret", server, form=None),
+            self.wait(server, "RESCUE"), self.run("server", "unrescue", server, form=None),
+            self.wait(server, "ACTIVE")))
+
+        def rebuild():
+            self.run("server", "rebuild", server, "--image", self.image, "--wait", "--property", "role=new",
+                     "--description", "rebuilt", "--no-user-data", form=None)
+            shown = self.wait(server, "ACTIVE")
+            equal((shown["properties"], shown["description"]), ({"role": "new"}, "rebuilt"))
+
+        self.step("server rebuild --wait", rebuild)
+
+        def diagnostics():
+            found = self.run("server", "show", server, "--diagnostics")
+            equal((found["state"], found["driver"], found["num_cpus"]), ("running", "libvirt", 1))
+            need(found["memory_details"]["maximum"] > 0 and len(found["disk_details"]) >= 1, f"found {found}")
+
+        self.step("server show --diagnostics", diagnostics)
+        self.step("server set --password of a guest without agent is refused", lambda: self.client.refused(
+            "password", "server", "set", server, "--password", "n3w"))
+        self.step("console url show says that there is no proxy", lambda: self.client.refused(
+            "Unavailable console type", "console", "url", "show", server))
+        self.step("server restore of a live one is refused", lambda: self.client.refused(
+            "Cannot 'restore'", "server", "restore", server))
+        self.step("server set --state", lambda: (
+            self.run("server", "set", server, "--state", "error", "--auto-approve", form=None),
+            equal(self.run("server", "show", server)["status"], "ERROR"),
+            self.run("server", "set", server, "--state", "active", "--auto-approve", form=None), self.wait(server, "ACTIVE")))
+
+        def snapshot():
+            made = self.run("server", "image", "create", server, "--name", PREFIX + "copy", "--wait")
+            equal(made["status"], "active")
+            shown = self.run("image", "show", PREFIX + "copy")
+            equal((shown["properties"]["image_type"], shown["disk_format"]), ("snapshot", "qcow2"))
+            self.wait(server, "ACTIVE")
+            self.run("server", "create", PREFIX + "from-copy", "--image", PREFIX + "copy", "--flavor",
+                     self.options.flavor, "--no-network", "--wait")
+            self.run("server", "delete", "--wait", PREFIX + "from-copy", form=None)
+
+        self.step("server image create --wait, and a server of it", snapshot)
+
+        def backups():
+            for number in ("1", "2", "3"):
+                self.run("server", "backup", "create", server, "--name", PREFIX + "backup-" + number, "--type", "daily",
+                         "--rotate", "2", "--wait")
+                self.wait(server, "ACTIVE")
+            kept = [name for name in names(self.run("image", "list", "--property", "backup_type=daily"))]
+            equal(sorted(kept), [PREFIX + "backup-2", PREFIX + "backup-3"])
+
+        self.step("server backup create keeps as many as it is told", backups)
+
+        def shelve():
+            self.run("server", "shelve", "--wait", server, form=None)
+            shown = self.wait(server, "SHELVED_OFFLOADED")
+            need(shown["OS-EXT-SRV-ATTR:host"] is None, "it is still on a host")
+            need(server + "-shelved" in names(self.run("image", "list")), "no image of it")
+            self.run("server", "unshelve", "--wait", server, form=None)
+            need(self.wait(server, "ACTIVE")["OS-EXT-SRV-ATTR:host"], "no host")
+            need(server + "-shelved" not in names(self.run("image", "list")), "its image is still there")
+
+        self.step("server shelve and unshelve --wait", shelve)
+
+        def told():
+            rows = self.run("server", "event", "list", server)
+            done = {row["Action"] for row in rows}
+            need(done >= {"pause", "unpause", "suspend", "resume", "lock", "unlock", "rescue", "unrescue", "rebuild",
+                          "resetState", "shelve", "unshelve", "createImage", "createBackup"}, f"only {sorted(done)}")
+            for row in rows:
+                if row["Action"] in ("pause", "rescue", "rebuild", "lock"):
+                    shown = self.run("server", "event", "show", server, row["Request ID"])
+                    need(all(event["result"] == "Success" for event in shown["events"]) and shown["events"],
+                         f"{row['Action']}: {shown['events']}")
+
+        self.step("each is in the server's events, with its result", told)
 
     def refusals(self, base):
         name = PREFIX + "refused"

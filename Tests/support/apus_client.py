@@ -159,6 +159,14 @@ class Client:
                 return None
             raise
 
+    def act(self, server, action, argument=None):
+        """One action on a server; what it answers."""
+        return self.compute("POST", f"/servers/{server}/action", {action: argument})
+
+    def tasks(self, server=None):
+        """What is under way, for one server or for all."""
+        return self.apus("GET", "/tasks" + (f"?instance={server}" if server else ""))["tasks"]
+
     def servers(self):
         return self.compute("GET", "/servers/detail?all_tenants=1")["servers"]
 

@@ -25,14 +25,17 @@ class Daemon:
         # This program is inside the first host itself.
         return command if self.host == "host1" else in_host(self.host, *command)
 
-    def start(self, *arguments, ready=None):
-        """Starts it; with `ready`, waits until its log has a line with that text. Returns the seconds that took."""
+    def start(self, *arguments, ready=None, environment=None):
+        """Starts it; with `ready`, waits until its log has a line with that text. Returns the seconds that took.
+
+        `environment` comes on top of ours.
+        """
         size = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         began = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment(),
-                start_new_session=True)
+                self.command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**clean_environment(), **(environment or {})}, start_new_session=True)
         if ready:
             def said():
                 if self.process.poll() is not None:
@@ -56,6 +59,15 @@ class Daemon:
             return 0
         process, self.process = self.process, None
         return end(process, seconds)
+
+    def dies(self, seconds):
+        """Waits until it has ended by itself, at most `seconds`; whether it has."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self.process = None
+        return True
 
     def kill(self):
         process, self.process = self.process, None

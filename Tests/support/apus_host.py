@@ -23,9 +23,9 @@ INSIDE = "APUS_TEST_INSIDE"
 IMAGE_SECONDS = 600
 
 
-def read_arguments(description, arguments=None):
-    """The flags that every test program takes: --full, --seed, --binaries."""
-    parser = argparse.ArgumentParser(description=description)
+def read_arguments(description, arguments=None, extend=None):
+    """The flags that every test program takes: --full, --seed, --binaries; `extend` adds more to the parser."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", default=bool(os.environ.get("APUS_FULL")),
                         help="the whole matrix, not the share that CI runs")
     parser.add_argument("--seed", type=int, default=os.environ.get("APUS_SEED"),
@@ -33,6 +33,8 @@ def read_arguments(description, arguments=None):
     parser.add_argument("--binaries", metavar="DIR",
                         default=os.environ.get("APUS_BINARIES") or os.path.join(ROOT, ".build", "debug"),
                         help="folder of apus, apus-compute and the others (.build/debug)")
+    if extend:
+        extend(parser)
     read = parser.parse_args(arguments)
     read.seed = int(read.seed) if read.seed is not None else random.SystemRandom().randrange(2**32)
     read.binaries = os.path.abspath(read.binaries)
@@ -90,6 +92,11 @@ class Lab:
 def in_host(host, *command):
     """The argument list that runs `command` in another host of the lab that this program runs in."""
     return [LAB, "exec", "--dir", f"{os.environ[INSIDE]}/lab", host, "--", *command]
+
+
+def revive(host):
+    """Starts those of a host's libvirt daemons that have ended, and waits until they answer."""
+    subprocess.run([LAB, "revive", "--dir", f"{os.environ[INSIDE]}/lab", host], check=True)
 
 
 def lab_hosts():
@@ -170,6 +177,13 @@ class HostView:
             return set()
         return {name for name in os.listdir(self.instances) if is_uuid(name)}
 
+    def files(self, identifier):
+        """The names of the files in an instance's folder; empty without a folder."""
+        try:
+            return set(os.listdir(os.path.join(self.instances, identifier)))
+        except FileNotFoundError:
+            return set()
+
     def unfinished_files(self):
         """Paths of files that are only there while something is written."""
         return sorted(
@@ -190,7 +204,7 @@ class HostView:
             return {}
         with open(path, encoding="ascii") as file:
             rows = [line.split() for line in file]
-        return {mac: (address, None if owner == "-" else owner) for mac, address, owner in rows}
+        return {mac: (address, None if owner == "-" else owner) for mac, address, owner, *_ in rows}
 
 
 class Apus(HostView):
@@ -288,9 +302,9 @@ class Apus(HostView):
     def cli(self, *arguments):
         return self.run([self.program, *arguments])
 
-    def upload_test_image(self, name="test-guest"):
+    def upload_test_image(self, name="test-guest", flags=()):
         """Builds the test image if there is none yet; its id."""
-        path = test_image()
+        path = test_image(*flags)
         return json.loads(self.cli("image", "create", name, "--file", path, "--public", "--json"))["id"]
 
 
@@ -303,13 +317,13 @@ def virsh(*arguments):
         ["virsh", "-q", "-c", "qemu:///system", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def test_image():
-    """The path of the test guest's image, built once a checkout."""
-    path = os.path.join(ROOT, ".build", "test-guest.qcow2")
-    if not os.path.exists(path):
+def test_image(*flags):
+    """The path of the test guest's image, built once a change of its script; `flags` as deploy/test-image has them."""
+    name = "-".join(["test-guest", *(flag.strip("-") for flag in flags)])
+    path, script = os.path.join(ROOT, ".build", f"{name}.qcow2"), os.path.join(ROOT, "deploy", "test-image")
+    if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(script):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        subprocess.run([os.path.join(ROOT, "deploy", "test-image"), path], check=True, stdout=sys.stderr,
-                       timeout=IMAGE_SECONDS)
+        subprocess.run([script, path, *flags], check=True, stdout=sys.stderr, timeout=IMAGE_SECONDS)
     return path
 
 

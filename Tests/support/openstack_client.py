@@ -8,7 +8,7 @@ import venv
 from apus_host import ROOT
 
 ENVIRONMENT = os.path.join(ROOT, ".build", "openstack-client")
-PACKAGES = ["python-openstackclient==10.5.0", "openstacksdk==4.22.0"]
+PACKAGES = ["python-openstackclient==10.5.0", "openstacksdk==4.22.0", "osc-placement==4.9.1"]
 OPENSTACK = os.path.join(ENVIRONMENT, "bin", "openstack")
 PYTHON = os.path.join(ENVIRONMENT, "bin", "python")
 

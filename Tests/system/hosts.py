@@ -90,13 +90,15 @@ def full_disk(rig):
         rig.apus.stop()
         rig.apus.start(["--set", f"DEFAULT.instances_path={place}/instances"])
         rig.reconnect()
+        fresh, rig.before = rig.before, rig.held()
         filler = os.path.join(place, "filler")
         space = os.statvfs(place)
         with open(filler, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - (6 << 20))
-        fresh, rig.before = rig.before, rig.held()
         rig.fails("a full disk during the image's download", ["bytes", "free"])
         os.unlink(filler)
+        wait_for(lambda: rig.client.hypervisors()[0]["disk_available_least"] >= rig.flavor["disk"], 90,
+                 "the host to report its room", pause=0.5)
         server = rig.launch("roomy")
         rig.checks.check("with room again a launch succeeds")
         rig.remove(server["id"])

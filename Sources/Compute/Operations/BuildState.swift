@@ -8,6 +8,8 @@ struct BuildState: OperationState {
     var image: ImageReference
     /// `nil` once the config drive is written.
     var adminPassword: String?
+    /// Likewise.
+    var files: [InjectedFile]?
     var interfaces: [NetworkInterface]?
     var launchedAt: Timestamp?
     var timings: [ReportOperation.StepTiming] = []
@@ -21,6 +23,7 @@ struct BuildState: OperationState {
     /// Drops what no record may hold after the step that used it.
     mutating func forgetSecrets() {
         adminPassword = nil
+        files = nil
         instance.userData = nil
     }
 }

@@ -8,6 +8,8 @@ struct CreateDisks: GuestStep {
     let taskState: TaskState? = .blockDeviceMapping
 
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
+        // An agent that was down for long may find the cache tidied since the image was fetched.
+        try await tools.prepareImage(state)
         try await tools.driver.createDisks(state.specification)
         return .next
     }

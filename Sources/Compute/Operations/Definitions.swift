@@ -14,25 +14,54 @@ struct OperationDefinitions: Sendable {
         PowerOffForRemoval(), UndefineDomain(), UnplugNetwork(), RemoveDisks(), CheckRemoval(),
     ]
 
-    /// The steps of a change of power; nothing for other kinds.
-    static func power(
+    /// The root disk's copy on its way into the image service; nothing for a command without an order.
+    static let snapshot: [any GuestStep<CommandState>] = [TakeSnapshot(), UploadSnapshot(), RemoveSnapshot()]
+
+    /// The steps of an operation on a guest that is there; nothing for what is not built.
+    static func command(
         _ kind: OperationKind, shutdownGrace: Duration, rebootGrace: Duration
-    ) -> [any GuestStep<PowerOperationState>] {
-        switch kind {
-        case .start: [RedefineDomain(), PowerOnGuest()]
-        case .stop: [ShutDownGuest(grace: shutdownGrace)]
-        case .hardReboot: [ResetGuest(), RedefineDomain(), PowerOnGuest()]
-        case .softReboot: [AskGuestToReboot(grace: rebootGrace), ResetGuest(), RedefineDomain(), PowerOnGuest()]
+    ) -> [any GuestStep<CommandState>] {
+        let shutDown = ShutDownGuest(grace: shutdownGrace)
+        let shutDownForAWhile = ShutDownGuest(grace: shutdownGrace, isTemporary: true)
+        return switch kind {
         case .build, .delete: []
+        case .start, .restore: [RedefineDomain(), PowerOnGuest()]
+        case .stop: [shutDown]
+        case .softDelete: [ResetGuest(isTemporary: true)]
+        case .hardReboot:
+            [ResetGuest(taskState: .rebootStartedHard), DiscardSavedMemory(), RedefineDomain(), PowerOnGuest()]
+        case .softReboot: [AskGuestToReboot(grace: rebootGrace), ResetGuest(), RedefineDomain(), PowerOnGuest()]
+        case .pause: [PauseGuest()]
+        case .unpause: [UnpauseGuest()]
+        case .suspend: [SuspendGuest()]
+        case .resume: [ResumeGuest()]
+        case .rescue:
+            [
+                FetchCommandImage(), shutDownForAWhile, CreateRescueDisks(), WriteCommandConfigDrive(),
+                DefineChangedDomain(), PowerOnGuest(isUndone: true),
+            ]
+        case .unrescue: [ResetGuest(), DefineChangedDomain(), RemoveRescueDisks(), PowerOnGuest()]
+        case .rebuild:
+            [
+                FetchCommandImage(), shutDownForAWhile, DismantleGuest(), CreateRebuiltDisks(),
+                WriteCommandConfigDrive(), DefineChangedDomain(), PowerOnRebuilt(),
+            ]
+        case .snapshot: snapshot
+        case .shelve:
+            [shutDownForAWhile, DiscardSavedMemory()]
+                + snapshot
+        case .setPassword: [SetPassword()]
+        case .attachInterface: [PlugInterface(), AttachInterface()]
+        case .detachInterface: [DetachInterface(), UnplugInterface()]
         }
     }
 
-    /// The name of the first step: where an operation that waits for its turn begins.
-    static func firstStep(of kind: OperationKind) -> String? {
+    /// The names of the steps of a kind, in order; empty for a kind that nothing carries out.
+    static func stepNames(of kind: OperationKind) -> [String] {
         switch kind {
-        case .build: build.first?.name
-        case .delete: delete.first?.name
-        default: power(kind, shutdownGrace: .zero, rebootGrace: .zero).first?.name
+        case .build: build.map(\.name)
+        case .delete: delete.map(\.name)
+        default: command(kind, shutdownGrace: .zero, rebootGrace: .zero).map(\.name)
         }
     }
 
@@ -46,12 +75,13 @@ struct OperationDefinitions: Sendable {
             TaskDefinition<DeleteState>(
                 kind: OperationKind.delete.rawValue, steps: Self.delete.map { timed($0) },
                 finished: { state, row, end in try await ending.delete(&state, row, end) }))
-        for kind in [OperationKind.start, .stop, .softReboot, .hardReboot] {
-            let steps = Self.power(kind, shutdownGrace: tools.shutdownGrace, rebootGrace: tools.rebootGrace)
+        for kind in OperationKind.allCases {
+            let steps = Self.command(kind, shutdownGrace: tools.shutdownGrace, rebootGrace: tools.rebootGrace)
+            guard !steps.isEmpty else { continue }
             engine.register(
-                TaskDefinition<PowerOperationState>(
+                TaskDefinition<CommandState>(
                     kind: kind.rawValue, steps: steps.map { timed($0) },
-                    finished: { state, row, end in try await ending.power(kind, &state, row, end) }))
+                    finished: { state, row, end in try await ending.command(&state, row, end) }))
         }
     }
 

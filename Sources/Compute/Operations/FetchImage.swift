@@ -9,10 +9,21 @@ struct FetchImage: GuestStep {
     let taskState: TaskState? = .blockDeviceMapping
 
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
-        let (image, id) = (state.image, state.instance.id)
-        try await tools.driver.prepareImage(image, for: state.instance.flavor) { write in
-            try await tools.images.fetch(image, for: id, write)
-        }
+        try await tools.prepareImage(state)
         return .next
+    }
+}
+
+extension OperationTools {
+    /// Has the image of a build in the host's cache. Moments when it is there.
+    func prepareImage(_ state: BuildState) async throws {
+        try await prepareImage(state.image, for: state.instance.flavor, of: state.instanceID)
+    }
+
+    /// Has an image in the host's cache.
+    func prepareImage(_ image: ImageReference, for flavor: Flavor, of id: InstanceID) async throws {
+        try await driver.prepareImage(image, for: flavor) { [images] offset, write in
+            try await images.fetch(image, for: id, from: offset, write)
+        }
     }
 }

@@ -7,21 +7,41 @@ internal import Telemetry
 struct OperationTools: Sendable {
     let driver: any VirtDriver
     let images: any ImageFetching
+    let uploads: any ImageUploading
     let now: Now
     let shutdownGrace: Duration
     let rebootGrace: Duration
     /// Tells the conductor, when there is time for it, what an operation is at. Waits for nobody.
     let progress: @Sendable (InstanceID, TaskState) async -> Void
+    /// Tells also how far the operation is, in percent.
+    let share: @Sendable (InstanceID, TaskState, Int) async -> Void
     /// The guest's record in the journal.
     let guest: @Sendable (InstanceID) async throws -> GuestRecord?
+    /// Changes what the journal says that a guest is made of, and gives what it says then; `nil` for a guest without
+    /// record.
+    let changeGuest:
+        @Sendable (InstanceID, @escaping @Sendable (inout GuestSpecification) -> Void) async throws ->
+            GuestSpecification?
 }
 
 /// Brings an image's bytes to the host.
 protocol ImageFetching: Sendable {
-    /// Gives the image's bytes to `write`, in order. Throws `Failure`, retriable when a later try may succeed.
+    /// Gives the image's bytes from `offset` on to `write`, in order. Throws `Failure`, retriable when a later try may succeed.
     func fetch(
-        _ image: ImageReference, for instance: InstanceID,
+        _ image: ImageReference, for instance: InstanceID, from offset: Int64,
         _ write: @escaping @Sendable ([UInt8]) async throws -> Void
+    ) async throws
+}
+
+/// Brings the copy of a root disk into the image service.
+protocol ImageUploading: Sendable {
+    /// Uploads `length` bytes, which `read` gives from an offset, up to a count. Nothing when the image has just these
+    /// bytes already. `progress` is told how many have gone. Throws `Failure`, retriable when a later try, which begins
+    /// anew, may succeed; `.notFound` when the image is gone.
+    func upload(
+        _ image: ImageID, of instance: InstanceID, length: Int64,
+        read: @escaping @Sendable (Int64, Int) async throws -> [UInt8],
+        progress: @escaping @Sendable (Int64) async -> Void
     ) async throws
 }
 
@@ -45,7 +65,11 @@ protocol GuestStep<State>: Sendable {
     var retry: RetryPolicy { get }
     /// What clients see while the step runs; `nil` leaves what they see.
     var taskState: TaskState? { get }
+    /// The same where it depends on what the operation is for.
+    func taskState(in state: State) -> TaskState?
     func run(_ state: inout State, _ tools: OperationTools) async throws -> StepOutcome
+    /// Whether the undo is worth its time when a later command has taken the operation's place.
+    var undoesOnCancel: Bool { get }
     /// Takes back what `run` made; safe when it never ran.
     func undo(_ state: inout State, _ tools: OperationTools) async throws
 }
@@ -53,6 +77,8 @@ protocol GuestStep<State>: Sendable {
 extension GuestStep {
     var retry: RetryPolicy { .none }
     var taskState: TaskState? { nil }
+    var undoesOnCancel: Bool { true }
+    func taskState(in state: State) -> TaskState? { taskState }
     func undo(_ state: inout State, _ tools: OperationTools) async throws {}
 }
 
@@ -66,17 +92,22 @@ struct Timed<Step: GuestStep>: TaskStep {
     var retry: RetryPolicy { step.retry }
 
     func run(_ state: inout Step.State, _ context: StepContext) async throws -> StepOutcome {
-        if let taskState = step.taskState { await tools.progress(state.instanceID, taskState) }
+        if let taskState = step.taskState(in: state) { await tools.progress(state.instanceID, taskState) }
         let start = ContinuousClock.now
         defer {
             let length = (ContinuousClock.now - start).inSeconds * 1_000
             state.timings.append(.init(name: step.name, milliseconds: length))
         }
-        return try await step.run(&state, tools)
+        let outcome = try await step.run(&state, tools)
+        #if FaultInjection
+            try FaultInjection.armed()?.failIfAsked(kind: context.row.kind, step: step.name)
+        #endif
+        return outcome
     }
 
     func undo(_ state: inout Step.State, _ context: StepContext) async throws {
         state.forgetSecrets()
+        if context.row.isCancelRequested, !step.undoesOnCancel { return }
         do {
             try await step.undo(&state, tools)
         } catch let failure as Failure where failure.kind == .conflict {
@@ -86,6 +117,25 @@ struct Timed<Step: GuestStep>: TaskStep {
 }
 
 extension OperationTools {
+    /// What the guest is made of.
+    func specification(_ id: InstanceID) async throws -> GuestSpecification {
+        guard let guest = try await guest(id) else { throw Self.notHere(id) }
+        return guest.specification
+    }
+
+    /// Changes what the guest is made of, durably.
+    @discardableResult
+    func change(
+        _ id: InstanceID, _ body: @escaping @Sendable (inout GuestSpecification) -> Void
+    ) async throws -> GuestSpecification {
+        guard let changed = try await changeGuest(id, body) else { throw Self.notHere(id) }
+        return changed
+    }
+
+    private static func notHere(_ id: InstanceID) -> Failure {
+        Failure(.notFound, "instance \(id) is not on this host")
+    }
+
     /// Throws unless the guest is surely off: before anything that it could still use is taken away.
     func requireOff(_ id: InstanceID) async throws {
         guard let seen = try await driver.observe(id), seen.isOurs else { return }

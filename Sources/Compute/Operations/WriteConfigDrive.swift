@@ -8,7 +8,9 @@ struct WriteConfigDrive: GuestStep {
     let taskState: TaskState? = .spawning
 
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
-        try await tools.driver.writeConfigDrive(state.specification, adminPassword: state.adminPassword)
+        try await tools.driver.writeConfigDrive(
+            state.specification,
+            secrets: ConfigDriveSecrets(adminPassword: state.adminPassword, files: state.files ?? []))
         state.forgetSecrets()
         return .next
     }

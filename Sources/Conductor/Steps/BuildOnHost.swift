@@ -22,12 +22,14 @@ struct BuildOnHost: TaskStep {
         while state.attempt < candidates.count {
             let host = candidates[state.attempt]
             let instance = try await ledger.assign(state.instance, to: host, context)
-            let (image, password, attempt) = (state.image, state.adminPassword, state.attempt + 1)
+            let (image, password, files, attempt) = (state.image, state.adminPassword, state.files, state.attempt + 1)
             let progress = try await command.progress(
                 BuildInstance.self, to: host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch,
                 context
             ) { header in
-                .init(header: header, instance: instance, image: image, adminPassword: password, attempt: attempt)
+                .init(
+                    header: header, instance: instance, image: image, adminPassword: password, attempt: attempt,
+                    files: files)
             }
             switch progress {
             case .underWay:
@@ -49,7 +51,7 @@ struct BuildOnHost: TaskStep {
             case .ended(let report):
                 guard let failure = report.failure else {
                     try await ledger.finishBuild(report, context)
-                    state.adminPassword = nil
+                    (state.adminPassword, state.files) = (nil, nil)
                     return .next
                 }
                 if failure.kind == .cancelled { throw failure }

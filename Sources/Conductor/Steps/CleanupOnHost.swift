@@ -8,6 +8,8 @@ struct CleanupOnHost: TaskStep {
     let name = "cleanup_on_host"
     let deadline = Duration.seconds(90 * 86_400)
     let retry = RetryPolicy.standard
+    // Half a removal helps nobody.
+    let canCancel = false
     let command: HostCommand
 
     func run(_ state: inout CleanupTaskState, _ context: StepContext) async throws -> StepOutcome {

@@ -10,13 +10,18 @@ struct DeleteOnHost: TaskStep {
     // A host may stay away for weeks; what it holds is still to be removed when it is back.
     let deadline = Duration.seconds(90 * 86_400)
     let retry = RetryPolicy.standard
+    // Half a removal helps nobody.
+    let canCancel = false
     let ledger: InstanceLedger
     let command: HostCommand
     let liveness: Liveness
+    let removal: ImageRemoval
 
     func run(_ state: inout DeleteTaskState, _ context: StepContext) async throws -> StepOutcome {
         if state.host == nil { state.host = try await ledger.find(state.instance)?.host }
         guard let host = state.host else { return .next }
+        // A later delete has done it all.
+        if !state.isRecordDeleted, try await ledger.find(state.instance)?.deletedAt != nil { return .next }
         let progress = try await command.progress(
             DeleteInstance.self, to: host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch, context
         ) { .init(header: $0) }
@@ -33,6 +38,7 @@ struct DeleteOnHost: TaskStep {
             if await !liveness.isUp(host, now: context.now()), !state.isRecordDeleted {
                 try await ledger.finishDelete(state.instance, context)
                 state.isRecordDeleted = true
+                try await removal.removeShelved(of: try await ledger.find(state.instance))
             }
             return .wait(until: context.now() + .seconds(state.isRecordDeleted ? 30 : 2))
         }

@@ -11,6 +11,8 @@ struct ScheduleInstance: TaskStep {
     let ledger: InstanceLedger
     let scheduler: RPCClient
     let alternates: Int
+    /// Until then a host that is not heard of may only not have been heard of yet: its heartbeat is on the way.
+    let patientUntil: Timestamp
 
     func isDone(_ state: BuildTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
 
@@ -23,6 +25,9 @@ struct ScheduleInstance: TaskStep {
         let answer = try await scheduler.call(SelectDestinations.self, .init(request: request))
         guard let hosts = answer.selections.first, !hosts.isEmpty else {
             let refusal = answer.refusal ?? PlacementRefusal(hostsConsidered: 0, reasons: [])
+            if context.now() < patientUntil, refusal.reasons.contains(where: { $0.reason == "down" }) {
+                return .wait(until: context.now() + .milliseconds(500))
+            }
             throw Failure(.noValidHost, refusal.message)
         }
         state.candidates = hosts

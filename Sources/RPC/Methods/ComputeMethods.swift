@@ -26,12 +26,15 @@ public enum BuildInstance: RPCMethod {
         public var adminPassword: String?
         /// Which try this is: 1 for the chosen host, 2 for the first alternate.
         public var attempt: Int
+        /// What the user injects; like the password kept nowhere after the config drive is written.
+        public var files: [InjectedFile]?
 
         public init(
-            header: CommandHeader, instance: Instance, image: ImageReference, adminPassword: String?, attempt: Int
+            header: CommandHeader, instance: Instance, image: ImageReference, adminPassword: String?, attempt: Int,
+            files: [InjectedFile]? = nil
         ) {
             (self.header, self.instance, self.image) = (header, instance, image)
-            (self.adminPassword, self.attempt) = (adminPassword, attempt)
+            (self.adminPassword, self.attempt, self.files) = (adminPassword, attempt, files)
         }
     }
     public typealias Result = RPCConfirmation
@@ -53,23 +56,22 @@ public enum DeleteInstance: RPCMethod {
     public static let summary = "Removes an instance's guest and gives back everything it held."
 }
 
-/// Start, stop or reboot the guest.
-public enum ChangePower: RPCMethod {
-    public enum Change: String, Sendable, Hashable, Codable {
-        case start, stop
-        case softReboot = "soft_reboot"
-        case hardReboot = "hard_reboot"
-    }
+/// Cancel what a task has a guest's host do. Answered once the operation is interrupted, which then undoes what it has
+/// done and reports its end as that of any operation, with a failure of the kind `cancelled`.
+///
+/// `conflict`: it is too far on, or of a kind that is not cancelled; retriable when another moment may be better.
+/// `not_found`: nothing of the task is under way here; its end has been, or is being, reported.
+public enum CancelOperation: RPCMethod {
     public struct Params: Sendable, Hashable, Codable {
         public var header: CommandHeader
-        public var change: Change
 
-        public init(header: CommandHeader, change: Change) { (self.header, self.change) = (header, change) }
+        public init(header: CommandHeader) { self.header = header }
     }
     public typealias Result = RPCConfirmation
-    public static let name = "compute.change_power"
-    public static let kind = RPCKind.cast
-    public static let summary = "Starts, stops or reboots an instance's guest."
+    public static let name = "compute.cancel_operation"
+    public static let kind = RPCKind.call
+    public static let summary = "Interrupts a command that is under way, where its guest can go back to what it was."
+    public static let timeout = Duration.seconds(20)
 }
 
 /// The last lines of the guest's serial console.

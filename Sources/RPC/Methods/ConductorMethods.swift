@@ -54,13 +54,19 @@ public enum ReportInstance: RPCMethod {
         /// The step's task state while an operation runs; ignored unless an operation of this fence is under way.
         public var taskState: TaskState?
         public var interfaces: [NetworkInterface]?
+        /// How far a transfer is, in percent; `nil` leaves what is recorded.
+        public var progress: Int?
+        /// What a person should know about the guest's state: that an I/O error halted it. Becomes the instance's fault.
+        public var notice: String?
         public var sequence: Int64
         public var observedAt: Timestamp
 
         public init(
             host: HostName, instance: InstanceID, fence: Fence, vmState: VMState?, powerState: PowerState,
-            taskState: TaskState?, interfaces: [NetworkInterface]?, sequence: Int64, observedAt: Timestamp
+            taskState: TaskState?, interfaces: [NetworkInterface]?, progress: Int? = nil, notice: String? = nil,
+            sequence: Int64, observedAt: Timestamp
         ) {
+            (self.progress, self.notice) = (progress, notice)
             (self.host, self.instance, self.fence) = (host, instance, fence)
             (self.vmState, self.powerState, self.taskState) = (vmState, powerState, taskState)
             (self.interfaces, self.sequence, self.observedAt) = (interfaces, sequence, observedAt)
@@ -80,6 +86,8 @@ public enum ReportOperation: RPCMethod {
         public var host: HostName
         /// `nil` when the operation succeeded.
         public var failure: Failure?
+        /// What the host has on record for the instance after the operation; `nil` when it has none any more.
+        public var vmState: VMState?
         public var powerState: PowerState
         public var interfaces: [NetworkInterface]?
         /// When the guest was first seen running, for a build.
@@ -87,11 +95,15 @@ public enum ReportOperation: RPCMethod {
         /// The steps in the order run, each with its length, for the action's events.
         public var steps: [StepTiming]
         public var endedAt: Timestamp
+        /// In one count with `ReportInstance`'s, so that the newer of the two wins however late it comes.
+        public var sequence: Int64?
 
         public init(
-            header: CommandHeader, host: HostName, failure: Failure?, powerState: PowerState,
-            interfaces: [NetworkInterface]?, launchedAt: Timestamp?, steps: [StepTiming], endedAt: Timestamp
+            header: CommandHeader, host: HostName, failure: Failure?, vmState: VMState? = nil, powerState: PowerState,
+            interfaces: [NetworkInterface]?, launchedAt: Timestamp?, steps: [StepTiming], endedAt: Timestamp,
+            sequence: Int64? = nil
         ) {
+            (self.vmState, self.sequence) = (vmState, sequence)
             (self.header, self.host, self.failure) = (header, host, failure)
             (self.powerState, self.interfaces, self.launchedAt) = (powerState, interfaces, launchedAt)
             (self.steps, self.endedAt) = (steps, endedAt)
@@ -127,27 +139,72 @@ public enum ListHostInstances: RPCMethod {
     public static let summary = "Lists the instances that the database places on the calling host."
 }
 
-/// Permission to read one image's bytes for some minutes.
-public enum GetImageTicket: RPCMethod {
+/// What the database says of instances whose guests a host has: of each that it knows, deleted ones included. Those that
+/// it does not know are left out, and nothing follows from that.
+public enum DescribeInstances: RPCMethod {
     public struct Params: Sendable, Hashable, Codable {
-        public var host: HostName
-        /// An instance on the host that boots from the image.
-        public var instance: InstanceID
-        public var image: ImageID
+        /// How many may be asked for at once.
+        public static let limit = 500
 
-        public init(host: HostName, instance: InstanceID, image: ImageID) {
-            (self.host, self.instance, self.image) = (host, instance, image)
+        public var host: HostName
+        public var instances: [InstanceID]
+
+        public init(host: HostName, instances: [InstanceID]) { (self.host, self.instances) = (host, instances) }
+    }
+    public struct Standing: Sendable, Hashable, Codable {
+        public var instance: InstanceID
+        public var fence: Fence
+        /// When the record was deleted; `nil` for one that lives.
+        public var deletedAt: Timestamp?
+
+        public init(instance: InstanceID, fence: Fence, deletedAt: Timestamp?) {
+            (self.instance, self.fence, self.deletedAt) = (instance, fence, deletedAt)
         }
     }
     public struct Result: Sendable, Hashable, Codable {
-        /// Absolute; GET it with the header `X-Apus-Ticket: <ticket>`.
+        public var instances: [Standing]
+
+        public init(instances: [Standing]) { self.instances = instances }
+    }
+    public static let name = "conductor.describe_instances"
+    public static let kind = RPCKind.call
+    public static let summary = "Tells which of some instances the database knows, and which of them are deleted."
+    public static let timeout = Duration.seconds(20)
+}
+
+/// Permission to read, or to upload, one image's bytes for some minutes.
+public enum GetImageTicket: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+        /// An instance on the host that boots from the image, or is copied into it.
+        public var instance: InstanceID
+        public var image: ImageID
+        /// Whether the bytes are to be uploaded: allowed for the image that a snapshot under way is to fill.
+        public var isUpload: Bool?
+
+        public init(host: HostName, instance: InstanceID, image: ImageID, isUpload: Bool? = nil) {
+            (self.host, self.instance, self.image) = (host, instance, image)
+            self.isUpload = isUpload
+        }
+    }
+    public struct Result: Sendable, Hashable, Codable {
+        /// Absolute; GET it (PUT it, for an upload) with the header `X-Apus-Ticket: <ticket>`.
         public var url: String
         public var ticket: String
         public var expiresAt: Timestamp
+        /// For an upload: the bytes that the image has already, as when an earlier upload's answer was lost.
+        public var stored: StoredBytes?
 
-        public init(url: String, ticket: String, expiresAt: Timestamp) {
-            (self.url, self.ticket, self.expiresAt) = (url, ticket, expiresAt)
+        public init(url: String, ticket: String, expiresAt: Timestamp, stored: StoredBytes? = nil) {
+            (self.url, self.ticket, self.expiresAt, self.stored) = (url, ticket, expiresAt, stored)
         }
+    }
+    public struct StoredBytes: Sendable, Hashable, Codable {
+        public var sizeBytes: Int64
+        /// Lower-case hex.
+        public var sha512: String
+
+        public init(sizeBytes: Int64, sha512: String) { (self.sizeBytes, self.sha512) = (sizeBytes, sha512) }
     }
     public static let name = "conductor.get_image_ticket"
     public static let kind = RPCKind.call

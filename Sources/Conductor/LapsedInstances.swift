@@ -1,0 +1,84 @@
+internal import Database
+internal import Model
+internal import Tasks
+internal import Telemetry
+
+/// What the cloud does to instances by itself when their time is over: those deleted softly are deleted for good, shelved
+/// ones are taken from their hosts. Any number of conductors may look: the table decides on the row as it is.
+struct LapsedInstances: Sendable {
+    let database: ControlDatabase
+    /// `[DEFAULT] reclaim_instance_interval`; zero deletes nothing, for nothing new is deleted softly then, and what was
+    /// before waits for its owner.
+    let reclaimAfter: Duration
+    /// `[DEFAULT] shelved_offload_time`; 0 is done with the shelving itself, -1 never.
+    let offloadAfterSeconds: Int
+    private let log = Logger("conductor")
+
+    init(database: ControlDatabase, reclaimAfter: Duration, offloadAfterSeconds: Int) {
+        (self.database, self.reclaimAfter) = (database, reclaimAfter)
+        self.offloadAfterSeconds = offloadAfterSeconds
+    }
+
+    /// One look; says how many instances it began to act on.
+    func act(now: Timestamp) async throws -> Int {
+        var count = 0
+        if reclaimAfter > .zero {
+            for instance in try await database.instances.idle(in: .softDeleted) {
+                guard let since = instance.softDeletedAt, now.since(since) >= reclaimAfter else { continue }
+                count += try await begin(
+                    .forceDelete, instance, kind: TaskKind.delete, actor: "system:reclaim", now: now
+                ) { DeleteTaskState(instance: $0) }
+            }
+        }
+        if offloadAfterSeconds > 0 {
+            for instance in try await database.instances.idle(in: .shelved) {
+                guard let since = instance.shelved?.at, now.since(since) >= .seconds(offloadAfterSeconds) else {
+                    continue
+                }
+                count += try await begin(
+                    .shelveOffload, instance, kind: TaskKind.offload, actor: "system:shelved-offload", now: now
+                ) { OffloadTaskState(instance: $0) }
+            }
+        }
+        return count
+    }
+
+    /// Accepts a request of the cloud's own; 0 when something else has come in between.
+    private func begin<State: Codable & Sendable>(
+        _ request: InstanceRequest, _ seen: Instance, kind: String, actor: String, now: Timestamp,
+        state: @escaping @Sendable (InstanceID) -> State
+    ) async throws -> Int {
+        let requestID = RequestScope.makeID()
+        let action = request.action.map {
+            InstanceAction(
+                instance: seen.id, requestID: requestID, kind: $0, userID: UserID(actor), projectID: seen.projectID,
+                startedAt: now)
+        }
+        do {
+            _ = try await database.instances.update(
+                seen.id, generation: seen.fence.generation, now: now, action: action,
+                makeTasks: { instance in
+                    [
+                        try TaskEngine.makeRow(
+                            kind: kind, instance: instance.id, requestID: requestID,
+                            generation: instance.fence.generation, state: state(instance.id), now: now)
+                    ]
+                },
+                change: { instance in
+                    guard instance.vmState == seen.vmState, instance.taskState == nil, instance.deletedAt == nil else {
+                        throw Overtaken()
+                    }
+                    instance.taskState = try request.admitted(to: instance, isAdmin: true)
+                    instance.fence = Fence(generation: instance.fence.generation + 1, epoch: 0)
+                })
+        } catch StoreError.conflict {
+            return 0
+        } catch is Overtaken, is InvalidState {
+            return 0
+        }
+        log.notice("an instance's time is over", ["instance": seen.id, "request": request.name])
+        return 1
+    }
+
+    private struct Overtaken: Error {}
+}

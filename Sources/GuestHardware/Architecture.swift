@@ -1,0 +1,17 @@
+/// What processors an image's programs are for.
+public enum Architecture: String, Sendable, Hashable, CaseIterable {
+    case x86_64, i686, aarch64, armv7l, ppc64le, riscv64, s390x
+
+    /// The other names that images carry.
+    private static let aliases: [String: Architecture] = [
+        "amd64": .x86_64, "i386": .i686, "x86": .i686, "arm64": .aarch64, "ppc64el": .ppc64le,
+    ]
+
+    static let names = allCases.map(\.rawValue) + aliases.keys.sorted()
+
+    /// The architecture of one of `names`.
+    init?(name: String) {
+        guard let found = Architecture(rawValue: name) ?? Self.aliases[name] else { return nil }
+        self = found
+    }
+}
