@@ -1,6 +1,7 @@
 internal import CSystem
 internal import HTTP
 internal import Model
+internal import Telemetry
 
 /// What every client command has: a login, and the choice between a table and JSON.
 struct ClientContext: Sendable {
@@ -64,7 +65,7 @@ func poll<Value: Sendable>(
         guard ContinuousClock.now < end else {
             throw CommandError.failure("\(what) took longer than \(limit.components.seconds) s; it may still go on.")
         }
-        try await Task.sleep(for: pause)
+        try await AlarmClock().sleep(for: pause)
         pause = min(pause * 1.5, .seconds(2))
     }
 }

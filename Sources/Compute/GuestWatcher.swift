@@ -134,7 +134,7 @@ actor GuestWatcher {
             var attempt = 0
             while isComparisonDue {
                 attempt += 1
-                do { try await ContinuousClock().sleep(for: Self.pause(after: attempt)) } catch { return }
+                do { try await AlarmClock().sleep(for: Self.pause(after: attempt)) } catch { return }
                 guard isComparisonDue else { break }
                 isComparisonDue = false
                 do {
@@ -194,7 +194,7 @@ actor GuestWatcher {
                 "a guest could not be examined; it is tried again", ["instance": id, "error": LoggedError(error)])
         }
         guard resting.insert(id).inserted else { return }
-        do { try await ContinuousClock().sleep(for: Self.pause(after: known + 1)) } catch { return }
+        do { try await AlarmClock().sleep(for: Self.pause(after: known + 1)) } catch { return }
         resting.remove(id)
         mark(id)
     }

@@ -47,7 +47,7 @@ struct Heartbeats: Sendable {
                 }
                 isHeard = false
             }
-            do { try await ContinuousClock().sleep(for: interval * Double.random(in: 0.9...1)) } catch { return }
+            do { try await AlarmClock().sleep(for: interval * Double.random(in: 0.9...1)) } catch { return }
         }
     }
 }

@@ -66,7 +66,7 @@ actor HostReporter {
                     let delay = min(Duration.milliseconds(250) * (1 << min(failures, 10)), .seconds(30))
                     let wait = delay * Double.random(in: 0.5...1)
                     group.addTask {
-                        do { try await ContinuousClock().sleep(for: wait) } catch { return }
+                        do { try await AlarmClock().sleep(for: wait) } catch { return }
                         self.trigger()
                     }
                 }

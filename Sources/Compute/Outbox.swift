@@ -114,7 +114,7 @@ actor Outbox {
         if let alarm, alarm <= moment, alarm > .now { return }
         alarm = moment
         group.addTask {
-            do { try await ContinuousClock().sleep(until: moment) } catch { return }
+            do { try await AlarmClock().sleep(until: moment) } catch { return }
             await self.alarmRang(moment)
         }
     }

@@ -43,7 +43,7 @@ struct PeriodicRunner: Sendable {
         }
         while let index = due.indices.min(by: { due[$0].2 < due[$1].2 }) {
             let (task, interval, moment) = due[index]
-            do { try await ContinuousClock().sleep(until: moment) } catch { return }
+            do { try await AlarmClock().sleep(until: moment) } catch { return }
             let begin = ContinuousClock.now
             do {
                 try await task.run()

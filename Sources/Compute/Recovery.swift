@@ -24,7 +24,7 @@ actor Recovery {
     func settled(within limit: Duration) async -> Int {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.drain() }
-            group.addTask { try? await ContinuousClock().sleep(for: limit) }
+            group.addTask { try? await AlarmClock().sleep(for: limit) }
             await group.next()
             group.cancelAll()
         }

@@ -95,7 +95,7 @@ public final class APIService: Sendable {
             } catch {
                 log.warning("expired tokens cannot be removed", ["error": String(describing: error)])
             }
-            do { try await Task.sleep(for: .seconds(600)) } catch { return }
+            do { try await AlarmClock().sleep(for: .seconds(600)) } catch { return }
         }
     }
 }

@@ -1,6 +1,7 @@
 internal import Database
 internal import Model
 internal import Tasks
+internal import Telemetry
 
 /// Waits for a task's end where the answer to the caller tells it.
 struct TaskWait: Sendable {
@@ -29,7 +30,7 @@ struct TaskWait: Sendable {
             case .pending, .running, .waiting, .undoing: break
             }
             guard ContinuousClock.now < limit else { return .underWay }
-            try await Task.sleep(for: pause)
+            try await AlarmClock().sleep(for: pause)
             pause = min(pause + pause / 4, .milliseconds(500))
         }
     }

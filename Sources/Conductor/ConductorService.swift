@@ -133,7 +133,7 @@ public final class ConductorService: Sendable {
             }
             sequence += 1
             await liveness.flush()
-            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            do { try await AlarmClock().sleep(for: .seconds(1)) } catch { return }
         }
     }
 
@@ -148,7 +148,7 @@ public final class ConductorService: Sendable {
             } catch {
                 log.warning("lapsed instances cannot be looked for", ["error": "\(error)"])
             }
-            do { try await Task.sleep(for: .seconds(10)) } catch { return }
+            do { try await AlarmClock().sleep(for: .seconds(10)) } catch { return }
         }
     }
 

@@ -23,7 +23,7 @@ struct PeriodicLoop: Sendable {
     ///   - interval: negative is never.
     ///   - jitter: what an interval is multiplied with.
     init(
-        _ name: String, interval: Duration, clock: any Clock<Duration> = ContinuousClock(),
+        _ name: String, interval: Duration, clock: any Clock<Duration> = AlarmClock(),
         jitter: @escaping @Sendable () -> Double = { Double.random(in: 0.9...1.1) },
         work: @escaping @Sendable () async throws -> Void
     ) {

@@ -110,7 +110,7 @@ public final class HTTPServer: Sendable {
         await withTaskGroup { group in
             group.addTask { await core.waitUntilIdle() }
             // Ends early only by cancellation, and then so does the wait.
-            group.addTask { try? await Task.sleep(for: grace) }
+            group.addTask { try? await AlarmClock().sleep(for: grace) }
             await group.next()
             group.cancelAll()
         }

@@ -88,7 +88,7 @@ final class CallGate: Sendable {
             outcome.fulfil(result)
         }
         let watchdog = Task {
-            do { try await Task.sleep(until: start + deadline, clock: .continuous) } catch { return }
+            do { try await AlarmClock().sleep(until: start + deadline) } catch { return }
             guard markStuck(ticket) else { return }
             outcome.fulfil(.failure(Self.timeoutError(call, "no answer within \(deadline)")))
         }
@@ -142,7 +142,7 @@ final class CallGate: Sendable {
         }
         if let decided = admission.fulfilled { return decided }
         let watchdog = Task {
-            do { try await Task.sleep(until: deadline, clock: .continuous) } catch { return }
+            do { try await AlarmClock().sleep(until: deadline) } catch { return }
             withdraw(ticket, Self.timeoutError(call, "no thread came free before the deadline"))
         }
         defer { watchdog.cancel() }

@@ -1,5 +1,6 @@
 internal import CLibvirt
 internal import Synchronization
+internal import Telemetry
 
 /// Where libvirt's callbacks of one connection deliver. Each registration for domain events holds a reference that
 /// libvirt's own free callback gives back, so that a late event never meets a freed sink.
@@ -73,7 +74,7 @@ final class EventSink: Sendable {
     func waitUntilReleased(atMost limit: Duration) async {
         let ended = ended
         let watchdog = Task {
-            do { try await Task.sleep(for: limit) } catch { return }
+            do { try await AlarmClock().sleep(for: limit) } catch { return }
             ended.fulfil(())
         }
         defer { watchdog.cancel() }

@@ -115,7 +115,7 @@ public final class LibvirtConnection: Sendable {
         let outcome = OneShot<CloseOutcome>()
         Task { outcome.fulfil(await task.value) }
         let watchdog = Task {
-            do { try await Task.sleep(for: grace) } catch { return }
+            do { try await AlarmClock().sleep(for: grace) } catch { return }
             outcome.fulfil(.deferred(stuckCalls: gate.stuckCalls))
         }
         defer { watchdog.cancel() }

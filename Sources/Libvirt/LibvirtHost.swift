@@ -1,5 +1,5 @@
 internal import Synchronization
-internal import Telemetry
+public import Telemetry
 
 /// A host's hypervisor, connected for as long as `run()` runs: reconnects by itself, subscribes again and says so.
 ///
@@ -37,7 +37,7 @@ public actor LibvirtHost {
     ///   - eventLimit: events that wait for one subscriber before they become `.resync`.
     public init(
         uri: String, options: ConnectionOptions = ConnectionOptions(), reconnect: ReconnectPolicy = ReconnectPolicy(),
-        eventLimit: Int = 4_096, clock: any Clock<Duration> = ContinuousClock(),
+        eventLimit: Int = 4_096, clock: any Clock<Duration> = AlarmClock(),
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator()
     ) {
         self.init(uri: uri, reconnect: reconnect, eventLimit: eventLimit, clock: clock, generator: generator) {

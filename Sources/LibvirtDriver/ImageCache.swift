@@ -27,7 +27,7 @@ final class ImageCache: Sendable {
     let log = Logger("image-cache")
     private let clock: any Clock<Duration>
 
-    init(folder: String, qemuImg: QemuImg, files: BlockingExecutor, clock: any Clock<Duration> = ContinuousClock()) {
+    init(folder: String, qemuImg: QemuImg, files: BlockingExecutor, clock: any Clock<Duration> = AlarmClock()) {
         (self.folder, self.qemuImg, self.files, self.clock) = (folder, qemuImg, files, clock)
     }
 

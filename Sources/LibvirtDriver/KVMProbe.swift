@@ -2,6 +2,7 @@ internal import Glibc
 internal import Model
 internal import Processes
 internal import Synchronization
+internal import Telemetry
 
 /// Whether KVM can really run a guest. `/dev/kvm` alone does not tell: inside some machines it can be opened, and runs
 /// a guest until that switches to 64-bit mode, where it hangs.
@@ -45,7 +46,7 @@ public enum KVMProbe {
         let guest = Task { sink.yield(await runGuest(program, accelerator, timeout)) }
         let watchdog = Task {
             // Ends early only when it has lost the race.
-            do { try await Task.sleep(for: timeout + .seconds(3)) } catch { return }
+            do { try await AlarmClock().sleep(for: timeout + .seconds(3)) } catch { return }
             sink.yield(.unusable(reason: "a test guest hung under \(accelerator) and could not be killed"))
         }
         defer { watchdog.cancel() }

@@ -200,7 +200,7 @@ extension LibvirtDriver {
     private func next(of watch: JobWatch.Subscription, atMost limit: Duration) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { for await _ in watch.news { return } }
-            group.addTask { _ = try? await ContinuousClock().sleep(for: limit) }
+            group.addTask { _ = try? await AlarmClock().sleep(for: limit) }
             await group.next()
             group.cancelAll()
         }

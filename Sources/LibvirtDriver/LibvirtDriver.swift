@@ -54,7 +54,7 @@ public final class LibvirtDriver: VirtDriver {
         let isPlayed = uri.hasPrefix("test://")
         self.init(
             configuration: configuration, host: LibvirtHost(uri: uri), domainType: isPlayed ? "test" : nil,
-            clock: ContinuousClock(), soleRole: isPlayed ? .control : nil)
+            clock: AlarmClock(), soleRole: isPlayed ? .control : nil)
     }
 
     /// - Parameters:

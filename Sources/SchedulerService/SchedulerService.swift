@@ -94,7 +94,7 @@ public final class SchedulerService: Sendable {
                 }
                 isHeard = false
             }
-            do { try await Task.sleep(for: isHeard ? .seconds(10) : .seconds(1)) } catch { break }
+            do { try await AlarmClock().sleep(for: isHeard ? .seconds(10) : .seconds(1)) } catch { break }
         }
         await server.stop(grace: .seconds(5))
         await connections.shutdown()

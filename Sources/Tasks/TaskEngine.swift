@@ -46,7 +46,7 @@ public final class TaskEngine: Sendable {
     public init(
         storage: any TaskStorage, owner: String, limits: [String: Int] = [:], lease: Duration = .seconds(15),
         poll: Duration = .seconds(1), undoAttempts: Int = 8, now: @escaping Now = WallClock.now,
-        clock: any Clock<Duration> = ContinuousClock(),
+        clock: any Clock<Duration> = AlarmClock(),
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator()
     ) {
         (self.storage, self.owner, self.limits) = (storage, owner, limits)

@@ -20,6 +20,8 @@ DOMAIN = {
     "ACTIVE": "running", "SHUTOFF": "shut off", "PAUSED": "paused", "SUSPENDED": "shut off", "RESCUE": "running",
     "SHELVED": "shut off", "SOFT_DELETED": "shut off", "SHELVED_OFFLOADED": None,
 }
+# What the API may say of the power state of a server whose domain is in such a state.
+POWER = {"running": (1,), "paused": (3,), "shut off": (4, 6)}
 TALKING = ("--with-agent",)
 # No guest obeys in these rounds: none is waited for. What a failed removal left goes before it is looked for.
 QUICK = (
@@ -73,6 +75,8 @@ class Ground(HostView):
         self.made = 0
         self.talking_image = None
         self.usual_files = None
+        # Servers whose QEMU was killed.
+        self.killed = set()
 
     def __enter__(self):
         try:
@@ -201,8 +205,18 @@ class Ground(HostView):
 
     def wrong_domains(self, servers, domains):
         expected = {i: DOMAIN[s["status"]] for i, s in servers.items() if s["status"] != "ERROR" and DOMAIN[s["status"]]}
+        # A rescue is not over because its guest is off.
+        for identifier in self.killed & set(domains):
+            if servers.get(identifier, {}).get("status") == "RESCUE" and domains[identifier] == "shut off":
+                expected[identifier] = "shut off"
         seen = {i: state for i, state in domains.items() if servers.get(i, {}).get("status") != "ERROR"}
-        return None if seen == expected else f"domains {domains}, expected {expected}"
+        if seen != expected:
+            return f"domains {domains}, expected {expected}"
+        for identifier, state in domains.items():
+            power = servers[identifier]["OS-EXT-STS:power_state"]
+            if power not in POWER.get(state, ()):
+                return f"{servers[identifier]['status']} {identifier} is {state}, on record with power state {power}"
+        return None
 
     def wrong_files(self, servers, domains):
         expected = {identifier for identifier, server in servers.items() if self.is_here(server, domains)}
@@ -283,3 +297,4 @@ class Ground(HostView):
         name = virsh("domname", identifier).strip()
         with open(f"/run/libvirt/qemu/{name}.pid", encoding="ascii") as file:
             os.kill(int(file.read()), 9)
+        self.killed.add(identifier)
