@@ -29,6 +29,31 @@ extension LibvirtConnection {
         }
     }
 
+    /// Whether a backup holds the domain that is no more: the daemon ended while it began one, and took it for under way
+    /// when it came back. No save, copy or migration can begin on the domain until it is off, and no abort ends that.
+    public func isHeldByLostBackup(_ reference: DomainReference) async throws(LibvirtError) -> Bool {
+        try await call("virDomainGetJobStats") { (connection) throws(LibvirtError) in
+            let domain = try DomainHandle(reference, on: connection)
+            var type: Int32 = 0
+            var parameters: virTypedParameterPtr?
+            var count: Int32 = 0
+            if virDomainGetJobStats(domain.pointer, &type, &parameters, &count, 0) == 0 {
+                virTypedParamsFree(parameters, count)
+                return false
+            }
+            let error = virGetLastError()?.pointee
+            // The daemon's own words for it are an internal error; then it has no description of the backup either.
+            guard error?.code == Int32(VIR_ERR_INTERNAL_ERROR.rawValue),
+                error?.domain == Int32(VIR_FROM_QEMU.rawValue)
+            else { return false }
+            if let text = virDomainBackupGetXMLDesc(domain.pointer, 0) {
+                free(text)
+                return false
+            }
+            return virGetLastError()?.pointee.code == Int32(VIR_ERR_NO_DOMAIN_BACKUP.rawValue)
+        }
+    }
+
     /// How far the domain's job is; `nil` when none is under way, which does not say that one has succeeded.
     public func jobProgress(_ reference: DomainReference) async throws(LibvirtError) -> JobProgress? {
         try await call("virDomainGetJobStats") { (connection) throws(LibvirtError) in

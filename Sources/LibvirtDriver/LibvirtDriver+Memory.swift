@@ -38,6 +38,7 @@ extension LibvirtDriver {
             return
         }
         let (work, control) = (try await connection(.work), try await connection(.control))
+        try await refuseLostBackup(id)
         do {
             try await withTaskCancellationHandler {
                 try await work.managedSave(reference)

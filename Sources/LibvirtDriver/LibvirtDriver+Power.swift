@@ -70,11 +70,28 @@ extension LibvirtDriver {
         let connection = try await connection(.work)
         do {
             try await connection.start(.uuid(id.rawValue))
-            requestUpkeep()
         } catch {
             // Drivers have several codes for what runs already; after a lost connection nothing can be asked.
             if error.code != .connectionLost, try await status(of: id)?.state.isActive == true { return }
-            throw Failure(error, "starting \(entry.name)")
+            guard error.code == .operationTimeout else { throw Failure(error, "starting \(entry.name)") }
+            try await renewDefinition(id, entry.name)
+            try await translated("starting \(entry.name)") { try await connection.start(.uuid(id.rawValue)) }
+        }
+        requestUpkeep()
+    }
+
+    /// Removes the definition of a guest that is off and makes it again, disks, UEFI variables and TPM as they are.
+    ///
+    /// A job that libvirt has lost holds a domain even when the guest is off, and goes with its definition only. When it
+    /// cannot be made again, a hard reboot makes it from the record.
+    private func renewDefinition(_ id: InstanceID, _ name: String) async throws {
+        let connection = try await connection(.work)
+        log.warning("libvirt holds a guest that is off for a job; its definition is made anew", ["instance": id])
+        try await translated("making the definition of \(name) anew") {
+            let xml = try await connection.xml(of: .uuid(id.rawValue), options: [.inactive, .secure])
+            try await connection.undefine(.uuid(id.rawValue), keep: [.nvram, .tpm])
+            directory.forget(id)
+            _ = try await connection.define(xml: xml, validate: false)
         }
     }
 

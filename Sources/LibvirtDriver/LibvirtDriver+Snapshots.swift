@@ -76,6 +76,7 @@ extension LibvirtDriver {
     ) async throws {
         let (id, domain) = (place.id, DomainReference.uuid(place.id.rawValue))
         let connection = try await connection(.work)
+        try await refuseLostBackup(id)
         let document = try await description(of: id)
         let request = try BackupDocument.make(
             of: document, disk: disk.path, to: place.unfinished, format: order.format
@@ -98,6 +99,19 @@ extension LibvirtDriver {
         try Task.checkCancellation()
         await progress(0)
         try await follow(place, watch, progress)
+    }
+
+    /// Throws when a copy that libvirt has lost still holds the domain: whatever takes long would wait half a minute for
+    /// it, and then fail.
+    func refuseLostBackup(_ id: InstanceID) async throws {
+        let isHeld = try await translated("looking at the jobs of \(id)") {
+            try await connection(.control).isHeldByLostBackup(.uuid(id.rawValue))
+        }
+        guard isHeld else { return }
+        throw Failure(
+            .conflict,
+            "libvirt ended while it began to copy the disk of \(id), and holds the guest for that copy until it is off; "
+                + "a hard reboot, or a stop and a start, lets go of it")
     }
 
     /// Waits for the end of the job, telling how far it is.

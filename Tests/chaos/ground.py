@@ -1,5 +1,6 @@
 """One cloud with one host for many rounds, and what must hold on it: everything is as the API says, and nothing else."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -8,7 +9,7 @@ import threading
 
 from apus_client import Refused
 from apus_daemons import Agent, ControlPlane
-from apus_host import INSIDE, HostView, test_image, virsh, wait_for
+from apus_host import INSIDE, HostView, revive, test_image, virsh, wait_for
 from operations import STATES
 
 SETTLE_SECONDS = 60
@@ -66,6 +67,36 @@ class Request:
         return self.error
 
 
+class Guardian(threading.Thread):
+    """Starts libvirtd again when it has ended, as a service manager does: libvirt 9.0 crashes at times because QEMU died."""
+
+    PID_FILE = "/run/libvirt/libvirtd.pid"
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.is_over = threading.Event()
+        # Held by whoever has something to do while libvirtd is away.
+        self.lock = threading.Lock()
+
+    def run(self):
+        while not self.is_over.wait(0.2):
+            with self.lock:
+                self.look()
+
+    def look(self):
+        try:
+            with open(self.PID_FILE, encoding="ascii") as file:
+                os.kill(int(file.read()), 0)
+        except (OSError, ValueError):
+            # One that cannot be started is every later round's finding.
+            with contextlib.suppress(subprocess.CalledProcessError):
+                revive("host1")
+
+    def stop(self):
+        self.is_over.set()
+        self.join()
+
+
 class Ground(HostView):
     def __init__(self, binaries, control_options=KEPT, agent_options=QUICK):
         self.control = ControlPlane(binaries, name="ground-control", options=control_options)
@@ -79,6 +110,8 @@ class Ground(HostView):
         self.killed = set()
 
     def __enter__(self):
+        self.guardian = Guardian()
+        self.guardian.start()
         try:
             self.foreign = set(self.reservations())
             self.control.start()
@@ -100,6 +133,7 @@ class Ground(HostView):
         return self
 
     def __exit__(self, *_):
+        self.guardian.stop()
         self.agent.stop()
         self.control.stop()
 
@@ -188,6 +222,12 @@ class Ground(HostView):
 
     def wrong(self):
         """What the host holds and should not, or should and does not; None when all is right."""
+        try:
+            return self.wrong_things()
+        except subprocess.CalledProcessError as error:
+            return f"{' '.join(error.cmd)}: {error.stderr}"
+
+    def wrong_things(self):
         servers = {server["id"]: server for server in self.client.servers()}
         for identifier, server in servers.items():
             if server["OS-EXT-STS:task_state"] is not None or server["status"] not in {*DOMAIN, "ERROR"}:
@@ -291,6 +331,14 @@ class Ground(HostView):
             return None
         except TimeoutError:
             return self.wrong() or "right only too late"
+
+    @staticmethod
+    def kill_libvirtd():
+        """SIGKILLs it; returns when it is gone."""
+        with open(Guardian.PID_FILE, encoding="ascii") as file:
+            pid = int(file.read())
+        os.kill(pid, 9)
+        wait_for(lambda: not os.path.exists(f"/proc/{pid}/root/"), 10, "libvirtd's end")
 
     def kill_qemu(self, identifier):
         """SIGKILLs a server's QEMU, if there is one."""

@@ -167,8 +167,15 @@ class Matrix:
     def clear(self):
         """After a failed round: an agent without faults, and no servers."""
         ground = self.ground
-        revive("host1")
-        ground.restart_agent()
+        for is_last in (False, False, True):
+            revive("host1")
+            try:
+                ground.restart_agent()
+                break
+            except RuntimeError:
+                # libvirtd may have ended since.
+                if is_last:
+                    raise
         for server in ground.client.servers():
             with contextlib.suppress(Exception):
                 ground.remove(server["id"])
@@ -260,7 +267,7 @@ class Matrix:
         request = Request(ground, operation, begun)
         time.sleep(moment)
         if victim == "libvirtd":
-            self.kill_libvirtd()
+            ground.kill_libvirtd()
         else:
             self.met = self.kill_qemu(request.server)
         # A libvirtd that ends is started again, as by a service manager; also one that crashes because QEMU did.
@@ -271,13 +278,6 @@ class Matrix:
         also = {"SHUTOFF"} if victim == "QEMU" and self.met else set()
         self.judge(dataclasses.replace(operation, also=(*operation.also, *also)), found, failed=True)
         self.leave(request.server)
-
-    @staticmethod
-    def kill_libvirtd():
-        with open("/run/libvirt/libvirtd.pid", encoding="ascii") as file:
-            pid = int(file.read())
-        os.kill(pid, 9)
-        wait_for(lambda: not os.path.exists(f"/proc/{pid}/root/"), 10, "libvirtd's end")
 
     def kill_qemu(self, server):
         """Kills the guest's QEMU; when there is none at this moment, a moment later, while the operation lasts. False

@@ -1,10 +1,12 @@
-"""The image service dies in the middle of a download and of an upload; servers are deleted in the middle of a copy."""
+"""The image service dies in the middle of a download and of an upload; servers are deleted in the middle of a copy;
+libvirt loses a copy that it began."""
 
 import glob
 import os
+import time
 
-from apus_host import wait_for
-from guests import SETTLE_SECONDS, Guest, differs
+from apus_host import revive, wait_for
+from guests import SETTLE_SECONDS, Guest, differs, told
 
 TAKING = ("image_snapshot", "image_pending_upload")
 
@@ -18,6 +20,38 @@ def run(ground, checks):
     deleted(ground, checks, guest, "its disk is copied", TAKING)
     second = Guest(ground, "fat-two", ground.fat).ready()
     deleted(ground, checks, second, "its copy is uploaded", ("image_uploading",))
+
+
+def lost_backup(ground, checks):
+    """What libvirtd leaves in its record of a domain when it is killed while it begins a backup: it holds the domain for
+    a job that nobody ends."""
+    guest = Guest(ground, "held", ground.image).ready()
+    record = f"/run/libvirt/qemu/{guest.shown()['OS-EXT-SRV-ATTR:instance_name']}.xml"
+    with ground.guardian.lock:
+        ground.kill_libvirtd()
+        with open(record, encoding="utf-8") as file:
+            text = file.read()
+        job = "<job type='none' async='backup' flags='0x0' asyncStarted='1'/>"
+        with open(record, "w", encoding="utf-8") as file:
+            file.write(text.replace("</domstatus>", f"{job}</domstatus>"))
+    revive("host1")
+    tick = guest.tick()
+    for action, argument, what in (
+            ("createImage", {"name": "held-copy"}, "a snapshot"), ("suspend", None, "a suspend")):
+        began = time.monotonic()
+        guest.act(action, argument)
+        guest.settle("ACTIVE")
+        took = time.monotonic() - began
+        checks.check(f"{what} of a guest that libvirt holds for a lost copy is refused at once, and says what to do",
+                     told(guest.failure() or "no failure", "hard reboot") or (took > 20 and f"{took:.1f} s") or None)
+    checks.check("the guest goes on, held as it is", guest.goes_on(tick))
+    guest.act("reboot", {"type": "HARD"}, brings="ACTIVE")
+    guest.act("createImage", {"name": "held-copy"}, brings="ACTIVE")
+    checks.check("a hard reboot lets go of it: the snapshot succeeds",
+                 differs([image["status"] for image in guest.images("held-copy")], ["active"]) or guest.failure())
+    for image in guest.images("held-copy"):
+        guest.client.image("DELETE", f"/images/{image['id']}")
+    guest.remove()
 
 
 def kill_api(ground):

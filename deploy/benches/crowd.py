@@ -43,7 +43,14 @@ def act(client, identifier, action, argument, status, pause=0.05):
 
     server = wait_for(ended, SETTLE_SECONDS, f"the end of {action}", pause=pause)
     if server["status"] != status:
-        raise RuntimeError(f"after {action} server {identifier} is {server['status']}: {server.get('fault')}")
+        raise RuntimeError(f"after {action} server {identifier} is {server['status']}: {last_action(client, identifier)}")
+
+
+def last_action(client, identifier):
+    """What the server's record says of the newest request."""
+    newest = client.compute("GET", f"/servers/{identifier}/os-instance-actions")["instanceActions"][0]
+    shown = client.compute("GET", f"/servers/{identifier}/os-instance-actions/{newest['request_id']}")["instanceAction"]
+    return {"message": shown["message"], "events": shown["events"]}
 
 
 def make_paused(new_client, image, flavor, count, first=0, parallel=4):
