@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -321,9 +322,12 @@ def test_image(*flags):
     """The path of the test guest's image, built once a change of its script; `flags` as deploy/test-image has them."""
     name = "-".join(["test-guest", *(flag.strip("-") for flag in flags)])
     path, script = os.path.join(ROOT, ".build", f"{name}.qcow2"), os.path.join(ROOT, "deploy", "test-image")
-    if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(script):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        subprocess.run([script, path, *flags], check=True, stdout=sys.stderr, timeout=IMAGE_SECONDS)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # Programs that begin at once must not build it over each other.
+    with open(f"{path}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(script):
+            subprocess.run([script, path, *flags], check=True, stdout=sys.stderr, timeout=IMAGE_SECONDS)
     return path
 
 
