@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from apus_client import Refused
-from apus_host import revive, wait_for
+from apus_host import wait_for
 from ground import Request
 from operations import OPERATIONS
 
@@ -168,7 +168,7 @@ class Matrix:
         """After a failed round: an agent without faults, and no servers."""
         ground = self.ground
         for is_last in (False, False, True):
-            revive("host1")
+            ground.guardian.revive()
             try:
                 ground.restart_agent()
                 break
@@ -271,7 +271,7 @@ class Matrix:
         else:
             self.met = self.kill_qemu(request.server)
         # A libvirtd that ends is started again, as by a service manager; also one that crashes because QEMU did.
-        revive("host1")
+        ground.guardian.revive()
         found = ground.settled(request.server)
         self.check_answer(request)
         # A guest whose QEMU was killed is off, which the API must say.

@@ -5,7 +5,7 @@ import glob
 import os
 import time
 
-from apus_host import revive, wait_for
+from apus_host import wait_for
 from guests import SETTLE_SECONDS, Guest, differs, told
 
 TAKING = ("image_snapshot", "image_pending_upload")
@@ -34,7 +34,7 @@ def lost_backup(ground, checks):
         job = "<job type='none' async='backup' flags='0x0' asyncStarted='1'/>"
         with open(record, "w", encoding="utf-8") as file:
             file.write(text.replace("</domstatus>", f"{job}</domstatus>"))
-    revive("host1")
+    ground.guardian.revive()
     tick = guest.tick()
     for action, argument, what in (
             ("createImage", {"name": "held-copy"}, "a snapshot"), ("suspend", None, "a suspend")):
