@@ -75,8 +75,14 @@ class Daemon:
         process.wait()
 
     def tail(self, lines=30):
+        """The end of its log; where it has crashed, from there on."""
         with open(self.log, encoding="utf-8", errors="replace") as file:
-            return "".join(file.readlines()[-lines:])
+            said = file.readlines()
+        if self.process is not None and self.process.poll() not in (None, 0):
+            crash = next((i for i in range(len(said) - 1, -1, -1) if "Program crashed" in said[i]), None)
+            if crash is not None:
+                return "".join(said[max(0, crash - 3):crash + 120])
+        return "".join(said[-lines:])
 
 
 class ControlPlane:
