@@ -23,6 +23,7 @@
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -182,6 +183,12 @@ static inline int64_t apus_seek_hole(int fd, int64_t offset) { return lseek(fd, 
 static inline int apus_terminal_columns(int fd) {
     struct winsize size;
     return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+// The kernel's magic number of the file system that `path` is on; 0 with errno when it cannot be told.
+static inline int64_t apus_file_system_kind(const char *path) {
+    struct statfs status;
+    return statfs(path, &status) == 0 ? (int64_t)status.f_type : 0;
 }
 
 #endif

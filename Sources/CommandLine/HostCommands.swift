@@ -4,9 +4,26 @@ internal import Model
 extension Command {
     /// `apus host …`
     static let host = Command.group(
-        "host", "Hosts: list, enroll, revoke, rotate.",
+        "host", "Hosts: list, show, drain, enroll, revoke, rotate.",
         [
             .client("list", "List the compute hosts, and what each has and has promised.", listHosts),
+            .client(
+                "show", "Show one host: what it has, who holds what of it, and the last claims and releases.",
+                arguments: [.host],
+                options: [OptionSpec(name: "events", value: "N", help: "How many claims and releases (20).")], showHost),
+            .client(
+                "drain", "Let a host have no new servers.",
+                details: """
+                    Disables the host's compute service with a reason, as `openstack compute service set --disable` does. \
+                    The servers that are on it stay there.
+                    """,
+                arguments: [.host],
+                options: [OptionSpec(name: "reason", value: "TEXT", help: "Why, for those who list services.")],
+                drainHost),
+            .client("undrain", "Let a host have new servers again.", arguments: [.host]) { invocation, context in
+                let service = try await setService(["status": "enabled"], invocation.arguments[0], context.client)
+                context.show(service, "\(invocation.arguments[0]) may have new servers again.")
+            },
             .client(
                 "enroll", "Make a one-time token with which a new host joins.",
                 details: """

@@ -32,7 +32,7 @@ extension AgentCore {
                 Self.log.notice("recovered", ["seconds": (ContinuousClock.now - start).inSeconds])
                 try await withThrowingTaskGroup(of: Void.self) { services in
                     services.addTask { await reporter.run() }
-                    services.addTask { await heartbeats().run() }
+                    services.addTask { try await heartbeats().run() }
                     services.addTask { await periodicRunner(isCompared: isCompared).run() }
                     services.addTask { try await serve(serving) }
                     if !configuration[ComputeOptions.metricsListen].isEmpty {
@@ -118,7 +118,8 @@ extension AgentCore {
 
     private func heartbeats() -> Heartbeats {
         Heartbeats(
-            host: identity.host, interval: configuration[ComputeOptions.reportInterval], journal: journal,
+            host: identity.host, uuid: hostUUID, interval: configuration[ComputeOptions.reportInterval],
+            journal: journal,
             client: client, sequence: { sequence.next() }, heard: { await outbox.linkIsUp() })
     }
 

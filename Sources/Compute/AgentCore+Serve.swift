@@ -85,6 +85,14 @@ extension AgentCore {
             try await dispatcher.cancel(params.header)
             return RPCConfirmation()
         }
+        let (tracker, host) = (tracker, identity.host)
+        rpc.register(DescribeClaims.self, allowed: [.conductor]) { params, _ in
+            guard params.host == host else { throw Failure(.notFound, "this is host \(host), not \(params.host)") }
+            guard (0...DescribeClaims.Params.eventLimit).contains(params.events) else {
+                throw Failure(.invalidParameters, "events: 0 to \(DescribeClaims.Params.eventLimit)")
+            }
+            return try await journal.describeClaims(tracker.snapshot, events: params.events)
+        }
         rpc.register(GetDiagnostics.self, allowed: [.conductor]) { params, _ in
             guard try await journal.guest(params.instance) != nil else {
                 throw Failure(.notFound, "instance \(params.instance) is not on this host")

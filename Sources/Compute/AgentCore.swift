@@ -11,6 +11,7 @@ internal import Telemetry
 struct AgentCore: Sendable {
     let configuration: Configuration
     let identity: AgentIdentity
+    let hostUUID: String
     let listen: ListenAddress
     let lock: FolderLock
     let driver: any VirtDriver
@@ -75,7 +76,7 @@ struct AgentCore: Sendable {
         let tracker = ResourceTracker(
             ResourceLedger(
                 total: capacity.total, reserved: configuration.reservedResources,
-                ratios: configuration.allocationRatios, claims: try await journal.claims())
+                ratios: try await AllocationRatios.chosen(configuration, journal), claims: try await journal.claims())
         ) { triggers.continuation.yield() }
         let tls = ClientTLS(
             caPEM: identity.authorityPEM, clientCertificatePEM: identity.certificatePEM,
@@ -104,16 +105,18 @@ struct AgentCore: Sendable {
             wakeOutbox: { outbox.wake() }, now: now)
         let open = try await journal.database.read { try $0.openOperations() }
         let recovery = Recovery(open: Set(open.map(\.id)))
+        let builds = BuildCount()
         let reporter = HostReporter(
             .init(host: host, uuid: uuid, address: configuration.hostAddress(listen)), capacity: capacity,
             driver: driver, journal: journal, tracker: tracker, client: client, triggers: triggers,
-            sequence: { sequence.next() }, strays: strays)
+            sequence: { sequence.next() }, strays: strays, builds: builds,
+            measuresProcessors: !configuration[ComputeOptions.computeMonitors].isEmpty)
         let comparison = Comparison(
             host: host, journal: journal, client: client, strays: strays, sequence: { sequence.next() },
             wakeOutbox: { outbox.wake() })
         let ending = OperationEnding(
             driver: driver, journal: journal, tracker: tracker, host: host, outbox: outbox, watcher: watcher,
-            sequence: { sequence.next() },
+            builds: builds, sequence: { sequence.next() },
             next: { try await dispatcher.next(of: $0) },
             ended: { id in
                 await recovery.ended(id)
@@ -129,13 +132,15 @@ struct AgentCore: Sendable {
             rebootGrace: configuration[ComputeOptions.waitSoftReboot],
             progress: { await outbox.note($0, $1) },
             share: { await outbox.note($0, $1, progress: $2) }, guest: { try await journal.guest($0) },
-            changeGuest: { try await journal.changeGuest($0, $1) })
+            changeGuest: { try await journal.changeGuest($0, $1) },
+            claimsAreReported: { await reporter.reported() })
         OperationDefinitions(tools: tools, ending: ending).register(with: engine)
         #if FaultInjection
             try FaultInjection.armed()?.watch(engine)
         #endif
         return AgentCore(
-            configuration: configuration, identity: identity, listen: listen, lock: lock, driver: driver,
+            configuration: configuration, identity: identity, hostUUID: uuid, listen: listen, lock: lock,
+            driver: driver,
             journal: journal, tracker: tracker, http: http, client: client, engine: engine, dispatcher: dispatcher,
             outbox: outbox, watcher: watcher, reporter: reporter, comparison: comparison, recovery: recovery,
             sequence: sequence)
@@ -155,12 +160,6 @@ extension Configuration {
         Resources(
             vcpus: self[ComputeOptions.reservedHostCPUs], memoryMiB: self[ComputeOptions.reservedHostMemoryMB],
             diskGiB: (self[ComputeOptions.reservedHostDiskMB] + 1_023) / 1_024)
-    }
-
-    fileprivate var allocationRatios: AllocationRatios {
-        AllocationRatios(
-            cpu: self[ComputeOptions.cpuAllocationRatio], memory: self[ComputeOptions.ramAllocationRatio],
-            disk: self[ComputeOptions.diskAllocationRatio])
     }
 
     fileprivate func hostAddress(_ listen: ListenAddress) -> String {

@@ -69,14 +69,30 @@ public enum ComputeOptions {
         check: { $0 >= .seconds(3_600) && $0 <= .seconds(3_650 * 86_400) ? nil : "1 hour to 10 years" })
 
     public static let cpuAllocationRatio = Option(
-        "DEFAULT", "cpu_allocation_ratio", default: 4.0, help: "How many vCPUs are promised for one processor.",
-        check: isRatio)
+        "DEFAULT", "cpu_allocation_ratio", default: Double?.none,
+        help: "How many vCPUs are promised for one processor. Empty: as at the host's first start.",
+        check: isRatioOrNone)
     public static let ramAllocationRatio = Option(
-        "DEFAULT", "ram_allocation_ratio", default: 1.0, help: "How far memory is promised beyond what is there.",
-        check: isRatio)
+        "DEFAULT", "ram_allocation_ratio", default: Double?.none,
+        help: "How far memory is promised beyond what is there. Empty: as at the host's first start.",
+        check: isRatioOrNone)
     public static let diskAllocationRatio = Option(
-        "DEFAULT", "disk_allocation_ratio", default: 1.0, help: "How far disk is promised beyond what is there.",
-        check: isRatio)
+        "DEFAULT", "disk_allocation_ratio", default: Double?.none,
+        help: "How far disk is promised beyond what is there. Empty: as at the host's first start.",
+        check: isRatioOrNone)
+    public static let initialCPUAllocationRatio = Option(
+        "DEFAULT", "initial_cpu_allocation_ratio", default: 4.0,
+        help: "cpu_allocation_ratio of a host that starts for the first time without one.", check: isRatio)
+    public static let initialRAMAllocationRatio = Option(
+        "DEFAULT", "initial_ram_allocation_ratio", default: 1.0,
+        help: "ram_allocation_ratio of a host that starts for the first time without one.", check: isRatio)
+    public static let initialDiskAllocationRatio = Option(
+        "DEFAULT", "initial_disk_allocation_ratio", default: 1.0,
+        help: "disk_allocation_ratio of a host that starts for the first time without one.", check: isRatio)
+    public static let computeMonitors = Option(
+        "DEFAULT", "compute_monitors", default: [String](),
+        help: "What is measured of the host for the scheduler's metrics. cpu.virt_driver: its processors' times.",
+        check: { $0.allSatisfy { $0 == "cpu.virt_driver" } ? nil : "cpu.virt_driver, or nothing" })
     public static let reservedHostMemoryMB = Option(
         "DEFAULT", "reserved_host_memory_mb", default: 512, help: "MiB of memory that are the host's own.",
         check: isAmount)
@@ -108,7 +124,9 @@ public enum ComputeOptions {
             periodicFuzzyDelay.erased,
             maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, shutdownTimeout.erased, waitSoftReboot.erased,
             cpuAllocationRatio.erased,
-            ramAllocationRatio.erased, diskAllocationRatio.erased, reservedHostMemoryMB.erased,
+            ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
+            initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
+            reservedHostMemoryMB.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
             recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
             runningDeletedAction.erased, runningDeletedPollInterval.erased, runningDeletedTimeout.erased,
@@ -130,6 +148,8 @@ func isLoopbackURL(_ url: String) -> Bool {
 @Sendable private func isRatio(_ value: Double) -> String? {
     value > 0 && value <= 1_000 ? nil : "more than 0, at most 1000"
 }
+
+@Sendable private func isRatioOrNone(_ value: Double?) -> String? { value.flatMap { isRatio($0) } }
 
 @Sendable private func isAmount(_ value: Int) -> String? {
     (0...1_000_000_000).contains(value) ? nil : "0 or more"

@@ -11,6 +11,7 @@ public final class FakeDriver: VirtDriver {
     public let host: FakeHost
     public let events: AsyncStream<GuestEvent>
     private let hostCapacity: HostCapacity
+    private let booted: ContinuousClock.Instant
     private let eventSink: AsyncStream<GuestEvent>.Continuation
     private let script = Mutex(FakeScript())
     private let hook: Hook?
@@ -21,6 +22,7 @@ public final class FakeDriver: VirtDriver {
         self.host = host
         self.hook = hook
         hostCapacity = capacity
+        booted = .now
         (events, eventSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4_096))
     }
 
@@ -91,7 +93,15 @@ public final class FakeDriver: VirtDriver {
 
     public func capacity() async throws -> HostCapacity {
         try await perform(.capacity, nil) { _ in }
-        return hostCapacity
+        var capacity = hostCapacity
+        capacity.uptimeSeconds = capacity.uptimeSeconds.map { $0 + (ContinuousClock.now - booted).components.seconds }
+        return capacity
+    }
+
+    public func hostMetrics() async throws -> [HostMetric] {
+        try await perform(.hostMetrics, nil) { _ in
+            [HostMetric(name: "cpu.percent", value: 0.25, source: "fake", measuredAt: Timestamp(microseconds: 1))]
+        }
     }
 
     public func guests() async throws -> [GuestObservation] {

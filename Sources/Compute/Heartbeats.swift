@@ -10,6 +10,7 @@ struct Heartbeats: Sendable {
     static let version = 1
 
     let host: HostName
+    let uuid: String
     let interval: Duration
     let journal: Journal
     let client: RPCClient
@@ -20,27 +21,31 @@ struct Heartbeats: Sendable {
     private let log = Logger("agent.heartbeat")
 
     init(
-        host: HostName, interval: Duration, journal: Journal, client: RPCClient,
+        host: HostName, uuid: String, interval: Duration, journal: Journal, client: RPCClient,
         sequence: @escaping @Sendable () -> Int64, heard: @escaping @Sendable () async -> Void
     ) {
+        self.uuid = uuid
         (self.host, self.interval, self.journal, self.client) = (host, interval, journal, client)
         (self.sequence, self.heard) = (sequence, heard)
     }
 
-    /// Beats until it is cancelled; the first beat comes at once.
-    func run() async {
+    /// Beats until it is cancelled; the first beat comes at once. Throws `.conflict` when the host's name belongs to
+    /// another machine: an agent that nobody may listen to must not work.
+    func run() async throws {
         var isHeard = true
         let last = Metrics.shared.gauge("agent_heartbeat_heard_seconds", help: "When a heartbeat was last heard.")
         while !Task.isCancelled {
             do {
                 try await journal.ping()
                 let beat = Heartbeat.Params(
-                    host: host, binary: Self.binary, version: Self.version, sequence: sequence())
+                    host: host, binary: Self.binary, version: Self.version, sequence: sequence(), uuid: uuid)
                 _ = try await client.call(Heartbeat.self, beat)
                 last.set(Double(journal.now().microseconds) / 1e6)
                 if !isHeard { log.notice("heartbeats are heard again") }
                 isHeard = true
                 await heard()
+            } catch let failure as Failure where failure.kind == .conflict {
+                throw failure
             } catch {
                 if isHeard, !Task.isCancelled {
                     log.warning("heartbeats are not heard", ["error": LoggedError(error)])

@@ -16,6 +16,7 @@ struct Journal: Sendable {
         let database = try await SQLiteDatabase.open(location)
         do {
             try await database.migrate(JournalSchema.migrations, component: JournalSchema.component)
+            try await database.migrate(ClaimEvents.migrations, component: ClaimEvents.component)
         } catch {
             await database.close()
             throw error
@@ -95,6 +96,7 @@ struct Journal: Sendable {
                 AND instance NOT IN (SELECT instance FROM guests)
                 AND instance NOT IN (SELECT instance FROM operations)
                 """, [.integer((moment - fences).microseconds)])
+            try connection.trimClaimEvents()
             return gone + forgotten
         }
     }
@@ -156,6 +158,8 @@ extension SQLiteConnection {
     func guests() throws -> [GuestRecord] {
         try query("SELECT \(guestColumns) FROM guests ORDER BY instance", [], readGuest)
     }
+
+    func guestCount() throws -> Int { try first("SELECT count(*) FROM guests", []) { $0.int(0) } ?? 0 }
 
     func put(_ guest: GuestRecord, now: Timestamp) throws {
         try execute(

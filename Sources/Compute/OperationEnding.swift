@@ -13,6 +13,7 @@ struct OperationEnding: Sendable {
     let host: HostName
     let outbox: Outbox
     let watcher: GuestWatcher
+    let builds: BuildCount
     let sequence: @Sendable () -> Int64
     /// Lets the next operation of the instance begin.
     let next: @Sendable (InstanceID) async throws -> Void
@@ -25,10 +26,11 @@ struct OperationEnding: Sendable {
 
     init(
         driver: any VirtDriver, journal: Journal, tracker: ResourceTracker, host: HostName, outbox: Outbox,
-        watcher: GuestWatcher, sequence: @escaping @Sendable () -> Int64,
+        watcher: GuestWatcher, builds: BuildCount, sequence: @escaping @Sendable () -> Int64,
         next: @escaping @Sendable (InstanceID) async throws -> Void,
         ended: @escaping @Sendable (TaskID) async -> Void
     ) {
+        self.builds = builds
         (self.driver, self.journal, self.tracker, self.host) = (driver, journal, tracker, host)
         (self.outbox, self.watcher, self.sequence) = (outbox, watcher, sequence)
         (self.next, self.ended) = (next, ended)
@@ -37,6 +39,7 @@ struct OperationEnding: Sendable {
     func build(_ state: inout BuildState, _ row: TaskRow, _ end: TaskEnd) async throws {
         state.forgetSecrets()
         let failure = end.failure
+        if failure?.kind != .cancelled { builds.ended(successfully: failure == nil) }
         let isThere = failure == nil ? true : await remains(state.instanceID, row)
         let built = state
         let outcome = OperationOutcome(

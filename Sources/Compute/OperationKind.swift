@@ -35,6 +35,14 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
         }
     }
 
+    /// Whether it keeps the host's disks busy: what Nova counts as I/O workload.
+    var burdensDisks: Bool {
+        switch self {
+        case .build, .rebuild, .rescue, .snapshot, .shelve: true
+        default: false
+        }
+    }
+
     /// The steps at which a user's cancellation leaves the guest as it was; an operation that has not begun can be
     /// cancelled too. `nil`: never.
     var cancellableSteps: Set<String>? {

@@ -87,6 +87,10 @@ public struct HostCapacity: Sendable, Hashable {
     public var cpuTopology: CPUTopology
     public var cpuFeatures: [String]
     public var uptimeSeconds: Int64?
+    /// What guests can have, by the names of the `os-traits` list, sorted.
+    public var traits: [String] = []
+    /// The kind of the instances' file system where other hosts may use it too (`nfs`); `nil` for a local one.
+    public var sharedStorage: String?
 
     public init(
         hypervisorHostname: String, hypervisorType: String, hypervisorVersion: Int, total: Resources,
@@ -131,6 +135,8 @@ public protocol VirtDriver: Sendable {
     var events: AsyncStream<GuestEvent> { get }
 
     func capacity() async throws -> HostCapacity
+    /// What Nova's monitor `cpu.virt_driver` measures of the host.
+    func hostMetrics() async throws -> [HostMetric]
     /// Every domain of the hypervisor, ours or not. One bulk call.
     func guests() async throws -> [GuestObservation]
     /// One guest, or `nil` when the hypervisor has none of that id.

@@ -75,6 +75,10 @@ struct AdminRoutes {
                 }
             }
         }
+        let (conductor, now) = (conductor, now)
+        add(.get, "/hosts/{name}", rule: "apus:hosts") { request in
+            try await showHost(request, database, conductor, now())
+        }
         add(.post, "/hosts", rule: "apus:hosts") { request in
             var (fields, _) = try BodyFields.body(request.bytes, member: "host")
             let name = try fields.requiredText("name")

@@ -9,6 +9,7 @@ public final class ConductorLink: Sendable {
     private let fetchDiagnostics: @Sendable (InstanceID) async throws -> GuestDiagnostics
     private let pingAgent: @Sendable (InstanceID) async throws -> PingGuestAgent.Result
     private let injectCrash: @Sendable (InstanceID) async throws -> Void
+    private let fetchClaims: @Sendable (HostName, Int) async throws -> DescribeClaims.Result
     private let forget: @Sendable (HostName) async throws -> Void
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
@@ -20,9 +21,11 @@ public final class ConductorLink: Sendable {
         diagnostics: @escaping @Sendable (InstanceID) async throws -> GuestDiagnostics,
         guestAgent: @escaping @Sendable (InstanceID) async throws -> PingGuestAgent.Result,
         crashDump: @escaping @Sendable (InstanceID) async throws -> Void,
+        claims: @escaping @Sendable (HostName, Int) async throws -> DescribeClaims.Result,
         forget: @escaping @Sendable (HostName) async throws -> Void
     ) {
         (wakeConductor, fetchConsole, self.forget) = (wake, consoleOutput, forget)
+        fetchClaims = claims
         (fetchDiagnostics, pingAgent, injectCrash) = (diagnostics, guestAgent, crashDump)
         // One pending wake says as much as a thousand.
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
@@ -40,6 +43,9 @@ public final class ConductorLink: Sendable {
             diagnostics: { try await client.call(FetchDiagnostics.self, FetchDiagnostics.Params(instance: $0)) },
             guestAgent: { try await client.call(FetchGuestAgent.self, FetchGuestAgent.Params(instance: $0)) },
             crashDump: { _ = try await client.call(TriggerCrashDump.self, TriggerCrashDump.Params(instance: $0)) },
+            claims: {
+                try await client.call(FetchClaims.self, FetchClaims.Params(host: $0, events: $1))
+            },
             forget: { _ = try await client.call(ForgetHost.self, ForgetHost.Params(host: $0)) })
     }
 
@@ -70,6 +76,11 @@ public final class ConductorLink: Sendable {
     /// Whether the guest's agent answers.
     func pingGuestAgent(_ instance: InstanceID) async throws -> PingGuestAgent.Result {
         try await pingAgent(instance)
+    }
+
+    /// Who holds what of a host, and its newest claims and releases, from the host itself.
+    func claims(of host: HostName, events: Int) async throws -> DescribeClaims.Result {
+        try await fetchClaims(host, events)
     }
 
     /// Sends the guest a non-maskable interrupt.

@@ -7,6 +7,7 @@ struct HypervisorView: Sendable {
     let report: HostReport
     private let number: Int64
     private let service: ServiceRecord?
+    private let now: Timestamp
     let isUp: Bool
 
     var isDisabled: Bool { service?.isDisabled ?? false }
@@ -20,7 +21,7 @@ struct HypervisorView: Sendable {
         return try await parts.database.hosts.list().map { host in
             let service = services[host.report.host]
             return HypervisorView(
-                report: host.report, number: host.id, service: service,
+                report: host.report, number: host.id, service: service, now: now,
                 isUp: service?.isUp(now: now, downAfter: parts.settings.serviceDownTime) ?? false)
         }
     }
@@ -29,9 +30,9 @@ struct HypervisorView: Sendable {
 
     /// In the words of uptime(1), as far as the host tells it.
     var uptime: String? {
-        guard let seconds = report.uptimeSeconds, seconds >= 0 else { return nil }
+        guard let seconds = report.uptime(at: now) else { return nil }
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60)
-        let clock = report.measuredAt.spaced.suffix(8)
+        let clock = now.spaced.suffix(8)
         let length =
             (days > 0 ? "\(days) day\(days == 1 ? "" : "s"), " : "")
             + (hours > 0 ? "\(hours):\(minutes < 10 ? "0" : "")\(minutes)" : "\(minutes) min")

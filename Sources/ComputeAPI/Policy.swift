@@ -115,6 +115,7 @@ enum Policy {
         "os-keypairs:delete": .owner,
         "os-services:list": .admin,
         "os-services:update": .admin,
+        "os-services:delete": .admin,
         "os-hypervisors:list": .admin,
         "os-hypervisors:list-detail": .admin,
         "os-hypervisors:show": .admin,

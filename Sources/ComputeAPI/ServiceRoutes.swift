@@ -19,6 +19,9 @@ extension ComputeRoutes {
             call.isAtLeast(53)
                 ? try await updateService(call, parts) : try await updateServiceByName(call, parts)
         }
+        add(.delete, "os-services/{id}", rule: "os-services:delete") { call in
+            try await deleteService(call, parts)
+        }
         add(.get, "os-availability-zone", rule: "os-availability-zone:list") { _ in
             try await zonesAnswer(parts, isDetailed: false)
         }
@@ -135,6 +138,37 @@ private func updateServiceByName(_ call: ComputeCall, _ parts: ComputeParts) asy
             if verb == "disable-log-reason" { writer.member("disabled_reason", changed.disabledReason) }
         }
     }
+}
+
+/// A host is forgotten with its compute service: it may come back under another uuid then, as a machine that was installed
+/// anew does.
+private func deleteService(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTTPResponse {
+    let id = call.parameter("id")
+    let services = parts.database.services
+    let service: ServiceRecord?
+    if call.isAtLeast(53) {
+        guard isUUID(id) else { throw APIError.badRequest("Invalid uuid \(id)") }
+        service = try await services.find(uuid: id.lowercased())
+    } else {
+        guard let number = Int64(id) else { throw APIError.badRequest("Invalid input: service id \(id)") }
+        service = try await services.list().first { $0.id == number }
+    }
+    guard let service else { throw APIError.notFound("Service \(id) not found.") }
+    if service.binary == computeBinary {
+        let count = try await parts.database.instances.list(on: service.host).count
+        guard count == 0 else {
+            throw APIError.conflict(
+                "Unable to delete compute service that is hosting instances. Migrate or delete the \(count) "
+                    + "instance\(count == 1 ? "" : "s") on host \(service.host) first.")
+        }
+        try await parts.database.hosts.delete(service.host, now: parts.now())
+    }
+    do {
+        try await services.delete(uuid: service.uuid)
+    } catch StoreError.notFound {
+        throw APIError.notFound("Service \(id) not found.")
+    }
+    return HTTPResponse(204)
 }
 
 /// The zones that services are in. The plain list holds those in which servers can run.

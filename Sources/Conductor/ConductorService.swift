@@ -42,7 +42,8 @@ public final class ConductorService: Sendable {
             authority: authority, isPlaintextAllowed: isPlaintextAllowed)
         connections = HTTPClient(tls: ClientTLS(caPEM: try await authority.establish()))
         liveness = Liveness(
-            services: database.services, downAfter: configuration[DatabaseOptions.serviceDownTime])
+            services: database.services, hosts: database.hosts,
+            downAfter: configuration[DatabaseOptions.serviceDownTime])
         let concurrency = configuration[ConductorOptions.maxConcurrentBuilds]
         engine = TaskEngine(
             storage: database.tasks, owner: "conductor@\(hostName)",
@@ -127,9 +128,13 @@ public final class ConductorService: Sendable {
         var sequence: Int64 = 0
         while !Task.isCancelled {
             if sequence % 10 == 0 {
-                await liveness.record(
-                    .init(host: hostName, binary: "nova-conductor", version: Self.version, sequence: sequence),
-                    at: now())
+                do {
+                    try await liveness.record(
+                        .init(host: hostName, binary: "nova-conductor", version: Self.version, sequence: sequence),
+                        at: now())
+                } catch {
+                    log.error("this conductor's own heartbeat is not noted", ["error": LoggedError(error)])
+                }
             }
             sequence += 1
             await liveness.flush()

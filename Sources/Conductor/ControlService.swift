@@ -24,6 +24,9 @@ struct ControlService: Sendable {
             try await agent(of: params.instance).call(
                 GetConsoleOutput.self, .init(instance: params.instance, lines: params.lines))
         }
+        server.register(FetchClaims.self, allowed: [.api]) { params, _ in
+            try await agents.client(for: params.host).call(DescribeClaims.self, params)
+        }
         server.register(FetchDiagnostics.self, allowed: [.api]) { params, _ in
             try await agent(of: params.instance).call(GetDiagnostics.self, params)
         }

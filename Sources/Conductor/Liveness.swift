@@ -6,37 +6,53 @@ internal import Telemetry
 /// Who is alive: heartbeats are kept in memory and written in one batch a second.
 actor Liveness {
     private let services: ServiceStore
+    private let hosts: HostStore
     private let downAfter: Duration
     private let log = Logger("conductor")
     private var pending: [ServiceKey: ServiceHeartbeat] = [:]
-    /// What other conductors have heard, read with each flush.
+    /// When this conductor last heard of each.
     private var lastSeen: [ServiceKey: Timestamp] = [:]
+    /// The uuid under which each host's record is, as far as it has been looked up.
+    private var proven: [HostName: String] = [:]
 
     struct ServiceKey: Hashable {
         var host: HostName
         var binary: String
     }
 
-    init(services: ServiceStore, downAfter: Duration) {
-        (self.services, self.downAfter) = (services, downAfter)
+    init(services: ServiceStore, hosts: HostStore, downAfter: Duration) {
+        (self.services, self.hosts, self.downAfter) = (services, hosts, downAfter)
     }
 
-    func record(_ beat: Heartbeat.Params, at now: Timestamp) {
+    /// Notes a sign of life. Throws `.otherMachine` for an agent that is not the one with the host's record.
+    func record(_ beat: Heartbeat.Params, at now: Timestamp) async throws {
+        if let uuid = beat.uuid, proven[beat.host] != uuid {
+            // A host that has not reported yet has no record, and nothing to be compared with.
+            if let known = try await hosts.find(beat.host)?.report.uuid {
+                guard known == uuid else {
+                    throw StoreError.otherMachine(host: beat.host, known: known, given: uuid)
+                }
+                proven[beat.host] = uuid
+            }
+        }
         let key = ServiceKey(host: beat.host, binary: beat.binary)
         pending[key] = ServiceHeartbeat(host: beat.host, binary: beat.binary, version: beat.version, at: now)
-        lastSeen[key] = max(lastSeen[key] ?? now, now)
+        lastSeen[key] = now
     }
 
-    /// Whether `host`'s agent has been heard of within the down time, by this conductor or another.
+    /// Whether `host`'s agent has been heard of within the down time, by this conductor or another, and has not been
+    /// declared down, which counts more than any sign of life.
     func isUp(_ host: HostName, now: Timestamp) async -> Bool {
         let key = ServiceKey(host: host, binary: "nova-compute")
-        if let seen = lastSeen[key], now.since(seen) <= downAfter { return true }
         do {
-            guard let service = try await services.find(host: host, binary: key.binary),
-                let seen = service.lastSeenAt, !service.isForcedDown
-            else { return false }
-            lastSeen[key] = max(lastSeen[key] ?? seen, seen)
-            return now.since(seen) <= downAfter
+            guard var service = try await services.find(host: host, binary: key.binary) else {
+                return lastSeen[key].map { ServiceRecord.isFresh($0, now: now, downAfter: downAfter) } ?? false
+            }
+            // What was heard since the last flush is not in the record yet.
+            service.lastSeenAt = [service.lastSeenAt, lastSeen[key]].compactMap(\.self).max {
+                abs(now.microseconds - $0.microseconds) > abs(now.microseconds - $1.microseconds)
+            }
+            return service.isUp(now: now, downAfter: downAfter)
         } catch {
             // Not knowing is not evidence that the host is dead.
             log.error("service records cannot be read", ["error": "\(error)"])

@@ -28,15 +28,37 @@ struct ReportService: Sendable {
     func register(on server: RPCServer) {
         server.register(Heartbeat.self, allowed: [.host, .scheduler]) { params, call in
             try requireSelf(params.host, call, mayBeService: true)
-            await liveness.record(params, at: now())
+            do {
+                try await liveness.record(params, at: now())
+            } catch let error as StoreError {
+                throw error.failure
+            }
             return .init(now: now())
         }
         server.register(ReportHost.self, allowed: [.host]) { params, call in
             try requireSelf(params.report.host, call)
             var report = params.report
             report.strays = report.strays?.bounded
-            try await database.hosts.record(report, now: now())
+            try report.check()
+            do {
+                try await database.hosts.record(report, now: now())
+            } catch let error as StoreError {
+                throw error.failure
+            }
             return RPCConfirmation()
+        }
+        server.register(ReportHostChange.self, allowed: [.host]) { params, call in
+            try requireSelf(params.host, call)
+            var usage = params.usage
+            if let strays = usage?.strays { usage?.strays = strays.bounded }
+            do {
+                return .init(
+                    isTaken: try await database.hosts.apply(
+                        usage, to: params.host, uuid: params.uuid, base: params.base, sequence: params.sequence,
+                        measuredAt: params.measuredAt, now: now()))
+            } catch let error as StoreError {
+                throw error.failure
+            }
         }
         server.register(ReportInstance.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)

@@ -17,22 +17,25 @@ public struct HostStore: Sendable {
     let database: SQLiteDatabase
 
     /// Stores a report; one that is older than what is stored is ignored and answered `false`. Throws `.exists` when
-    /// another host has reported under the same uuid.
+    /// another host has reported under the same uuid, `.otherMachine` when this one has under another: two machines have
+    /// one name then, until the host's record is deleted.
     @discardableResult
     public func record(_ report: HostReport, now: Timestamp) async throws -> Bool {
         try await database.write { connection in
             let known = try connection.first(
-                "SELECT sequence, report FROM hosts WHERE name = ?", [.text(report.host.rawValue)]
-            ) { ($0.int64(0), try Record.decode(HostReport.self, $0.text(1))) }
+                "SELECT sequence, report, is_deleted FROM hosts WHERE name = ?", [.text(report.host.rawValue)]
+            ) { ($0.int64(0), try Record.decode(HostReport.self, $0.text(1)), $0.bool(2)) }
             let owner = try connection.first("SELECT name FROM hosts WHERE uuid = ?", [.text(report.uuid)]) {
                 $0.text(0)
             }
             if let owner, owner != report.host.rawValue {
                 throw StoreError.exists("Host uuid \(report.uuid) of host \(owner)")
             }
-            // The sequence starts again with the agent's journal; then the clock of the host decides.
-            if let (sequence, stored) = known, report.sequence <= sequence, report.measuredAt <= stored.measuredAt {
-                return false
+            if let (sequence, stored, isDeleted) = known, !isDeleted {
+                guard stored.uuid == report.uuid else {
+                    throw StoreError.otherMachine(host: report.host, known: stored.uuid, given: report.uuid)
+                }
+                if report.sequence <= sequence { return false }
             }
             let revision = try Counter.hostRevision.next(connection)
             let body = try Record.encode(report)
@@ -58,6 +61,39 @@ public struct HostStore: Sendable {
                         .text(body), .integer(now.microseconds), .integer(now.microseconds),
                     ])
             }
+            return true
+        }
+    }
+
+    /// Brings a stored report up to date; `false` when what is stored is not what the change builds on, and the whole
+    /// report is wanted. A change that says nothing writes nothing. Throws `.otherMachine` as
+    /// `record` does, `Failure` for a value that no host can have.
+    public func apply(
+        _ usage: HostUsage?, to name: HostName, uuid: String, base: Int64, sequence: Int64, measuredAt: Timestamp,
+        now: Timestamp
+    ) async throws -> Bool {
+        let isKnown: @Sendable (SQLiteConnection) throws -> HostReport? = { connection in
+            let stored = try connection.first(
+                "SELECT sequence, report FROM hosts WHERE name = ? AND is_deleted = 0", [.text(name.rawValue)]
+            ) { ($0.int64(0), try Record.decode(HostReport.self, $0.text(1))) }
+            guard let (number, report) = stored, measuredAt.microseconds >= 0 else { return nil }
+            guard report.uuid == uuid else {
+                throw StoreError.otherMachine(host: name, known: report.uuid, given: uuid)
+            }
+            return number == base && sequence > base ? report : nil
+        }
+        guard let usage, !usage.isEmpty else { return try await database.read { try isKnown($0) != nil } }
+        return try await database.write { connection in
+            guard var report = try isKnown(connection) else { return false }
+            report.apply(usage)
+            report.renew(sequence: sequence, measuredAt: measuredAt)
+            try report.check()
+            try connection.execute(
+                "UPDATE hosts SET sequence = ?, revision = ?, report = ?, updated_at = ? WHERE name = ?",
+                [
+                    .integer(sequence), .integer(try Counter.hostRevision.next(connection)),
+                    .text(try Record.encode(report)), .integer(now.microseconds), .text(name.rawValue),
+                ])
             return true
         }
     }

@@ -21,7 +21,13 @@ public struct ServiceRecord: Sendable, Hashable {
     /// Whether the service may be used at `now`: heard of within `downAfter`, and not declared down.
     public func isUp(now: Timestamp, downAfter: Duration) -> Bool {
         guard !isForcedDown, let lastSeenAt else { return false }
-        return now.since(lastSeenAt) <= downAfter
+        return Self.isFresh(lastSeenAt, now: now, downAfter: downAfter)
+    }
+
+    /// Whether a sign of life is recent. One from the future is as old as it is far: a clock that went back by an hour
+    /// must not keep a dead service up for an hour.
+    public static func isFresh(_ seen: Timestamp, now: Timestamp, downAfter: Duration) -> Bool {
+        now.since(seen) <= downAfter && seen.since(now) <= downAfter
     }
 }
 
@@ -41,6 +47,10 @@ public struct ServiceHeartbeat: Sendable, Hashable {
 public struct ServiceStore: Sendable {
     let database: SQLiteDatabase
 
+    /// By how much a heartbeat may overtake another on its way here. A record further ahead is from a clock that has gone
+    /// back since.
+    private static let disorder = Duration.seconds(10)
+
     /// Writes a batch of heartbeats in one transaction; a service that is not known yet is made.
     public func record(_ beats: [ServiceHeartbeat]) async throws {
         guard !beats.isEmpty else { return }
@@ -49,11 +59,12 @@ public struct ServiceStore: Sendable {
                 let known = try connection.execute(
                     """
                     UPDATE services SET version = ?, report_count = report_count + 1,
-                        last_seen_at = CASE WHEN last_seen_at > ? THEN last_seen_at ELSE ? END
+                        last_seen_at = CASE WHEN last_seen_at BETWEEN ? AND ? THEN last_seen_at ELSE ? END
                     WHERE host = ? AND binary_name = ?
                     """,
                     [
-                        SQLValue(beat.version), .integer(beat.at.microseconds), .integer(beat.at.microseconds),
+                        SQLValue(beat.version), .integer(beat.at.microseconds),
+                        .integer((beat.at + Self.disorder).microseconds), .integer(beat.at.microseconds),
                         .text(beat.host.rawValue), .text(beat.binary),
                     ])
                 guard known == 0 else { continue }

@@ -6,6 +6,8 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
     case notFound(String)
     /// The record is there already.
     case exists(String)
+    /// A report under a host's name with another uuid than the host's: two machines with one name.
+    case otherMachine(host: HostName, known: String, given: String)
     /// Another change came first; `current` is the instance as it is now.
     case conflict(current: Instance)
 
@@ -14,6 +16,11 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
         switch self {
         case .notFound(let what): Failure(.notFound, "\(what) could not be found")
         case .exists(let what): Failure(.conflict, "\(what) already exists")
+        case .otherMachine(let host, let known, let given):
+            Failure(
+                .conflict,
+                "host \(host) is known with uuid \(known), and this agent's is \(given): another machine has the name. If "
+                    + "this is the same machine, installed anew, delete its compute service first")
         case .conflict(let current):
             Failure(.conflict, "instance \(current.id) has been changed by a newer request")
         }

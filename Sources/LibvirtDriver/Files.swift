@@ -72,6 +72,27 @@ enum Files {
         return (Int64(clamping: status.f_bavail) * unit, Int64(clamping: status.f_blocks) * unit)
     }
 
+    /// The kind of the file system that `path` is on, when other hosts may use it too: `nfs`, `cephfs` …
+    static func sharedFileSystem(at path: String) throws(Failure) -> String? {
+        let kind = apus_file_system_kind(path)
+        guard kind != 0 else {
+            throw Failure(.storage, "cannot examine \(path): \(systemText(errno))", isRetriable: true)
+        }
+        // The kernel's magic numbers, of linux/magic.h and of the file systems that are not in it.
+        return switch UInt32(truncatingIfNeeded: kind) {
+        case 0x6969: "nfs"
+        case 0xFF53_4D42, 0xFE53_4D42, 0x517B: "smb"
+        case 0x00C3_6400: "cephfs"
+        case 0x0116_1970: "gfs2"
+        case 0x7461_636F: "ocfs2"
+        case 0x0BD0_0BD0: "lustre"
+        case 0x0102_1997: "9p"
+        case 0x6573_5546: "fuse"
+        case 0x4750_4653: "gpfs"
+        default: nil
+        }
+    }
+
     /// Refuses what needs more bytes than are free on the folder's file system, with both figures. `reserved` bytes are
     /// spoken for.
     static func requireSpace(

@@ -1,6 +1,7 @@
 public import Compute
 internal import Libvirt
-internal import Model
+public import Model
+internal import Synchronization
 internal import Telemetry
 internal import XML
 
@@ -36,17 +37,58 @@ extension LibvirtDriver {
         return try await translated("looking at the host") {
             let node = try await connection.nodeInfo()
             let capabilities = try await hostCapabilities(connection)
-            let disk = try await files.run { () throws(Failure) in try self.diskSpace() }
-            return HostCapacity(
+            let (disk, isFresh) = try await diskMeter.read()
+            var capacity = HostCapacity(
                 hypervisorHostname: try await connection.hostname(),
                 hypervisorType: try await connection.hypervisorType(),
                 hypervisorVersion: try await connection.hypervisorVersion().number,
                 total: Resources(
                     vcpus: node.cpus, memoryMiB: Int(node.memoryKiB / 1_024), diskGiB: Int(disk.totalBytes >> 30)),
-                diskAvailableLeastGiB: Int((disk.freeBytes - disk.promisedBytes) >> 30),
+                diskAvailableLeastGiB: isFresh ? Int((disk.freeBytes - disk.promisedBytes) >> 30) : nil,
                 cpuModel: capabilities.cpuModel, cpuVendor: capabilities.cpuVendor,
                 architecture: capabilities.architecture, cpuTopology: capabilities.topology,
-                cpuFeatures: capabilities.features, uptimeSeconds: await files.run { Self.uptime() })
+                cpuFeatures: capabilities.features, uptimeSeconds: Self.uptime())
+            capacity.sharedStorage = disk.sharedKind
+            capacity.traits = await traits(connection, capabilities)
+            return capacity
+        }
+    }
+
+    /// What guests can have here. Read once a connection: what libvirt says of it takes a while, and stays.
+    private func traits(_ connection: LibvirtConnection, _ capabilities: HostCapabilities) async -> [String] {
+        let key = ObjectIdentifier(connection)
+        if let known = knownTraits.withLock({ $0?.key == key ? $0?.names : nil }) { return known }
+        var features = Set(capabilities.features)
+        var found: HostAbilities?
+        do {
+            let settings = try ready().settings
+            found = try await abilities(
+                machine: settings.machineType, architecture: settings.architecture, virtType: settings.virtType)
+            let document = try await connection.domainCapabilities(
+                architecture: settings.architecture, machine: settings.machineType, type: settings.virtType)
+            if let model = try HostTraits.hostModel(try XMLNode(parsing: document)) {
+                let expanded = try await connection.baselineCPU(
+                    of: [model], architecture: settings.architecture, machine: settings.machineType,
+                    type: settings.virtType)
+                features = HostTraits.features(try XMLNode(parsing: expanded))
+            }
+        } catch {
+            // A hypervisor that does not tell its processor's features has none that guests may be placed by.
+            log.notice("the features of guests' processors are not known", ["error": LoggedError(error)])
+        }
+        let names = HostTraits.names(
+            architecture: capabilities.architecture, threadsPerCore: capabilities.topology.threads,
+            features: features, abilities: found)
+        knownTraits.withLock { $0 = (key, names) }
+        return names
+    }
+
+    public func hostMetrics() async throws -> [HostMetric] {
+        let connection = try await connection(.statistics)
+        return try await translated("measuring the host's processors") {
+            let times = try await connection.nodeCPUTimes()
+            let frequency = try await connection.nodeInfo().megahertz
+            return processorMeter.withLock { $0.metrics(times, frequency: frequency, at: WallClock.now()) }
         }
     }
 
@@ -62,7 +104,7 @@ extension LibvirtDriver {
     }
 
     /// Free and all bytes of the instances' file system, and those that sparse disks may still come to take.
-    private func diskSpace() throws(Failure) -> (freeBytes: Int64, totalBytes: Int64, promisedBytes: Int64) {
+    static func diskSpace(at instancesPath: String) throws(Failure) -> DiskSpace {
         let (free, total) = try Files.space(at: instancesPath)
         var promised: Int64 = 0
         for name in try Files.names(in: instancesPath) where InstanceFolder.isUUID(name) {
@@ -74,7 +116,9 @@ extension LibvirtDriver {
                 promised += max(0, size - taken)
             }
         }
-        return (free, total, promised)
+        return DiskSpace(
+            freeBytes: free, totalBytes: total, promisedBytes: promised,
+            sharedKind: try Files.sharedFileSystem(at: instancesPath))
     }
 
     private static func uptime() -> Int64? {

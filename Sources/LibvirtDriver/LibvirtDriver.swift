@@ -35,6 +35,9 @@ public final class LibvirtDriver: VirtDriver {
     let reservations = DiskReservations()
     let serialPorts = SerialPortBook()
     let emulatorDevices = EmulatorDevices()
+    let diskMeter: DiskMeter
+    let processorMeter = Mutex(ProcessorMeter())
+    let knownTraits = Mutex<(key: ObjectIdentifier, names: [String])?>(nil)
     let books = Mutex<[String: AddressBook]>([:])
     let upkeepRequests: AsyncStream<Void>
     let upkeepSink: AsyncStream<Void>.Continuation
@@ -71,7 +74,11 @@ public final class LibvirtDriver: VirtDriver {
         self.clock = clock
         self.patience = patience
         self.soleRole = soleRole
-        instancesPath = LibvirtDriverOptions.resolvedInstancesPath(configuration)
+        let instancesPath = LibvirtDriverOptions.resolvedInstancesPath(configuration)
+        self.instancesPath = instancesPath
+        diskMeter = DiskMeter(files: files, clock: clock) { () throws(Failure) in
+            try Self.diskSpace(at: instancesPath)
+        }
         binding = NetworkBinding(configuration[LibvirtDriverOptions.network]) ?? .libvirt("default")
         (upkeepRequests, upkeepSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (events, eventSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4_096))

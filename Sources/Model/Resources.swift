@@ -76,6 +76,14 @@ public struct HostReport: Sendable, Hashable, Codable {
     public var strays: HostStrays?
     /// What guests can have here, by the names of the `os-traits` list, sorted; `nil` from an agent that does not know.
     public var traits: [String]?
+    /// Instances being built, copied or moved; `nil` from an agent that does not count them.
+    public var ioWorkload: Int?
+    /// Builds that failed here since the last one that succeeded, in this life of the agent.
+    public var failedBuilds: Int?
+    /// What `compute_monitors` measure; `nil` where none is on.
+    public var metrics: [HostMetric]?
+    /// The file system of the instances' folder, where other hosts may use it too; `nil` for a local one.
+    public var sharedStorage: String?
 
     public init(
         host: HostName, uuid: String, hypervisorHostname: String, hypervisorType: String, hypervisorVersion: Int,

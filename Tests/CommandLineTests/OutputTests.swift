@@ -32,6 +32,62 @@ struct OutputTests {
         #expect(strayLines(.null).isEmpty)
     }
 
+    @Test("A host is shown with what it has and who holds it")
+    func host() throws {
+        let host: JSON = [
+            "name": "kvm1",
+            "service": ["is_disabled": true, "disabled_reason": "repair", "last_seen_at": "2026-01-01T00:00:00Z"],
+            "report": [
+                "uuid": "u", "allocation_ratios": ["vcpus": 4, "memory_mib": 1, "disk_gib": 1],
+                "used": ["vcpus": 9, "memory_mib": 9, "disk_gib": 9], "traits": ["A", "B"], "shared_storage": "nfs",
+            ],
+            "now": [
+                "total": ["vcpus": 8, "memory_mib": 1_024, "disk_gib": 10],
+                "reserved": ["vcpus": 0, "memory_mib": 512, "disk_gib": 0],
+                "used": ["vcpus": 1, "memory_mib": 640, "disk_gib": 2],
+            ],
+            "claims": [
+                [
+                    "instance_id": "i1", "since": "2026-01-01T00:00:01Z",
+                    "resources": ["vcpus": 1, "memory_mib": 128, "disk_gib": 2],
+                ]
+            ],
+            "events": [
+                [
+                    "at": "2026-01-01T00:00:01.5Z", "change": "claimed", "instance_id": "i1",
+                    "resources": ["vcpus": 1, "memory_mib": 128, "disk_gib": 2],
+                ]
+            ],
+        ]
+        #expect(
+            hostFacts(host) == """
+                name           kvm1
+                uuid           u
+                service        disabled (repair)
+                last heard of  2026-01-01T00:00:00Z
+                vCPUs          1 of 8 used, ratio 4.0
+                memory MiB     640 of 1024 used, 512 reserved
+                disk GiB       2 of 10 used
+                storage        shared (nfs)
+                traits         A B
+                """)
+        #expect(
+            claimTables(host, ["i1": "web"]) == [
+                """
+                INSTANCE  SERVER  VCPUS  MEMORY MIB  DISK GIB  SINCE                 ALSO
+                i1        web         1         128         2  2026-01-01T00:00:01Z  
+                """,
+                """
+                AT                      CHANGE   INSTANCE  VCPUS  MEMORY MIB  DISK GIB
+                2026-01-01T00:00:01.5Z  claimed  i1            1         128         2
+                """,
+            ])
+        #expect(claimTables(["claims": []], [:]) == ["Nobody holds anything of it."])
+        #expect(
+            claimTables(["claims_error": "no answer"], [:])
+                == ["The host does not tell who holds what of it: no answer"])
+    }
+
     @Test("A name cannot steer the terminal")
     func control() {
         var table = Table(["NAME"])

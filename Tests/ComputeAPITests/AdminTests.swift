@@ -136,4 +136,30 @@ struct AdminTests {
         #expect(await cloud.send(cloud.admin, .get, path, as: nil).status == 401)
         #expect(await send(cloud, .get, path).status == 200)
     }
+
+    @Test("A host is shown with its record, its service, and what it says itself of who holds what")
+    func showHost() async throws {
+        let cloud = try await ComputeFixture()
+        try await cloud.addHost("kvm1")
+        let reply = await send(cloud, .get, "/hosts/kvm1")
+        let host = reply.json["host"]
+        #expect(reply.status == 200 && host?["report"]?["uuid"]?.text != nil)
+        #expect(host?["now"]?["limit"]?["vcpus"] == 32 && host?["claims_error"] == .null)
+        #expect(host?["claims"]?[0]?["resources"]?["memory_mib"] == 128)
+        #expect(host?["events"]?[0]?["change"] == "claimed")
+        #expect(await send(cloud, .get, "/hosts/kvm1?events=0").json["host"]?["events"]?.list?.isEmpty == true)
+        #expect(await send(cloud, .get, "/hosts/kvm1?events=1001").status == 400)
+        #expect(await send(cloud, .get, "/hosts/kvm1?events=x").status == 400)
+        #expect(await send(cloud, .get, "/hosts/kvm9").status == 404)
+        #expect(await send(cloud, .get, "/hosts/kvm1", as: "p1/member").status == 403)
+    }
+
+    @Test("Of a host out of reach the record is shown, and why the rest is not")
+    func showLostHost() async throws {
+        let cloud = try await ComputeFixture()
+        try await cloud.addHost("kvm2")
+        let host = await send(cloud, .get, "/hosts/kvm2").json["host"]
+        #expect(host?["claims_error"]?.text == "host kvm2 does not answer" && host?["claims"] == nil)
+        #expect(host?["report"]?["total"]?["vcpus"] != nil)
+    }
 }

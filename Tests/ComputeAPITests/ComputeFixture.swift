@@ -59,7 +59,31 @@ struct ComputeFixture: Sendable {
             },
             diagnostics: { _ in Self.diagnostics },
             guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
-            crashDump: { _ in }, forget: { _ in })
+            crashDump: { _ in }, claims: { try Self.claims(of: $0, $1) }, forget: { _ in })
+    }
+
+    /// What host `kvm1` says of itself; others are out of reach.
+    static func claims(of host: HostName, _ events: Int) throws -> DescribeClaims.Result {
+        guard host == HostName("kvm1") else { throw Failure(.unreachable, "host \(host) does not answer") }
+        let taken = Resources(vcpus: 1, memoryMiB: 128, diskGiB: 2)
+        let (claim, instance) = (ClaimID("c1"), InstanceID("8d3d17a5-8b4f-4a1e-9d0d-8a3d3f0a0b11"))
+        return DescribeClaims.Result(
+            total: Resources(vcpus: 8, memoryMiB: 1_024, diskGiB: 10),
+            reserved: Resources(vcpus: 0, memoryMiB: 512, diskGiB: 0),
+            used: Resources(vcpus: 1, memoryMiB: 640, diskGiB: 2),
+            limit: Resources(vcpus: 32, memoryMiB: 512, diskGiB: 10),
+            holdings: [
+                .init(
+                    claim: claim, instance: instance, resources: taken, since: Timestamp(microseconds: 5_000_000),
+                    remark: nil)
+            ],
+            events: Array(
+                [
+                    .init(
+                        at: Timestamp(microseconds: 5_000_000), change: .claimed, claim: claim, instance: instance,
+                        resources: taken)
+                ]
+                .prefix(events)))
     }
 
     /// What a conductor says of every guest.

@@ -10,7 +10,8 @@ struct GuestAgentTests {
     private static func conductor(_ ping: @escaping @Sendable () throws -> PingGuestAgent.Result) -> ConductorLink {
         ConductorLink(
             wake: {}, consoleOutput: { _, _ in "" }, diagnostics: { _ in ComputeFixture.diagnostics },
-            guestAgent: { _ in try ping() }, crashDump: { _ in }, forget: { _ in })
+            guestAgent: { _ in try ping() }, crashDump: { _ in },
+            claims: { host, _ in throw Failure(.unreachable, "\(host)") }, forget: { _ in })
     }
 
     private func ping(

@@ -152,4 +152,24 @@ struct HostTests {
             await cloud.send(.get, "limits?tenant_id=p2", as: "p1/admin").json["limits"]?["absolute"]?[
                 "totalInstancesUsed"] == 0)
     }
+
+    @Test("A compute service without servers is deleted with its host's record; one with servers is not")
+    func deleteService() async throws {
+        let cloud = try await ComputeFixture()
+        try await cloud.addHost("kvm1")
+        try await cloud.addHost("kvm2", uuid: "6f9619ff-8b86-4011-b42d-00c04fc964aa")
+        _ = try await cloud.makeActive()
+        func service(_ host: String) async throws -> String {
+            try #require(
+                try await cloud.database.services.find(host: HostName(host), binary: "nova-compute")?.uuid)
+        }
+        let (used, idle) = (try await service("kvm1"), try await service("kvm2"))
+        let refused = await cloud.send(.delete, "os-services/\(used)", as: "p0/admin", at: "2.53")
+        #expect(refused.status == 409 && refused.message.contains("1 instance on host kvm1"))
+        #expect(await cloud.send(.delete, "os-services/\(idle)", as: "p0/admin", at: "2.53").status == 204)
+        #expect(try await cloud.database.hosts.find(HostName("kvm2")) == nil)
+        #expect(try await cloud.database.hosts.find(HostName("kvm1")) != nil)
+        #expect(await cloud.send(.delete, "os-services/\(idle)", as: "p0/admin", at: "2.53").status == 404)
+        #expect(await cloud.send(.delete, "os-services/x", as: "p0/admin", at: "2.53").status == 400)
+    }
 }

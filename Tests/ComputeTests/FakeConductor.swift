@@ -12,7 +12,10 @@ final class FakeConductor: Sendable {
     struct Heard: Sendable {
         var operations: [ReportOperation.Params] = []
         var instances: [ReportInstance.Params] = []
+        /// Every report as it stands after it came, whole or as a change.
         var hosts: [HostReport] = []
+        var hostChanges: [ReportHostChange.Params] = []
+        var wholeHostReports = 0
         var heartbeats: [Heartbeat.Params] = []
         var downloads = 0
         /// The bytes that came whole, by image.
@@ -35,6 +38,12 @@ final class FakeConductor: Sendable {
         var ticketFailure: Failure?
         /// What reports of outcomes are answered with; `nil` takes them.
         var refusal: Failure?
+        /// What reports of the host are answered with; `nil` takes them.
+        var hostRefusal: Failure?
+        /// Whether no base of a change is known, as in a database that was restored.
+        var forgetsHosts = false
+        /// What heartbeats are answered with; `nil` takes them.
+        var heartbeatRefusal: Failure?
     }
 
     private struct State: Sendable {
@@ -79,12 +88,32 @@ final class FakeConductor: Sendable {
         let server = RPCServer(
             name: "conductor", verifier: HostVerifier(), idempotency: MemoryIdempotencyStore(), now: WallClock.now)
         server.register(Heartbeat.self, allowed: [.host]) { params, _ in
+            if let refusal = self.state.withLock({ $0.script.heartbeatRefusal }) { throw refusal }
             self.hear { $0.heartbeats.append(params) }
             return Heartbeat.Result(now: WallClock.now())
         }
         server.register(ReportHost.self, allowed: [.host]) { params, _ in
-            self.hear { $0.hosts.append(params.report) }
+            if let refusal = self.state.withLock({ $0.script.hostRefusal }) { throw refusal }
+            self.hear { heard in
+                heard.hosts.append(params.report)
+                heard.wholeHostReports += 1
+            }
             return RPCConfirmation()
+        }
+        server.register(ReportHostChange.self, allowed: [.host]) { params, _ in
+            if let refusal = self.state.withLock({ $0.script.hostRefusal }) { throw refusal }
+            let isForgotten = self.state.withLock { $0.script.forgetsHosts }
+            let isTaken = Mutex(false)
+            self.hear { heard in
+                heard.hostChanges.append(params)
+                guard !isForgotten, var report = heard.hosts.last, report.sequence == params.base else { return }
+                isTaken.withLock { $0 = true }
+                guard let usage = params.usage else { return }
+                report.apply(usage)
+                report.renew(sequence: params.sequence, measuredAt: params.measuredAt)
+                heard.hosts.append(report)
+            }
+            return ReportHostChange.Result(isTaken: isTaken.withLock { $0 })
         }
         server.register(ReportInstance.self, allowed: [.host]) { params, _ in
             self.hear { $0.instances.append(params) }

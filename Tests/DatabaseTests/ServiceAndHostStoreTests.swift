@@ -21,12 +21,22 @@ struct ServiceStoreTests {
         #expect(try await services.list(binary: "nova-conductor").isEmpty)
     }
 
+    @Test("After the clock has gone back, heartbeats count again at once")
+    func clockBack() async throws {
+        let services = try await makeDatabase().services
+        try await services.record([beat("a", 10_000)])
+        try await services.record([beat("a", 100)])
+        #expect(try await services.list().first?.lastSeenAt == at(100))
+    }
+
     @Test("Up is: heard of in time, and not declared down", arguments: [(35, true), (36, false)] as [(Int64, Bool)])
     func isUp(second: Int64, expected: Bool) async throws {
         let services = try await makeDatabase().services
         try await services.record([beat("a", 10)])
         let found = try #require(try await services.list().first)
         #expect(found.isUp(now: at(second), downAfter: .seconds(25)) == expected)
+        // A clock that went back by more than the down time says nothing of the service.
+        #expect(!found.isUp(now: at(-16), downAfter: .seconds(25)) && found.isUp(now: at(-15), downAfter: .seconds(25)))
         let down = try await services.change(uuid: found.uuid, isForcedDown: true)
         #expect(!down.isUp(now: at(10), downAfter: .seconds(25)))
     }
@@ -71,16 +81,89 @@ struct HostStoreTests {
     }
 
     @Test(
-        "A late report is ignored; after a new journal the host's clock decides",
-        arguments: [
-            (5, 10, false), (4, 9, false), (6, 9, true), (6, 11, true), (1, 11, true), (1, 10, false),
-        ] as [(Int64, Int64, Bool)])
+        "A late report is ignored, whatever the host's clock says",
+        arguments: [(5, 10, false), (4, 11, false), (6, 9, true), (6, 11, true)] as [(Int64, Int64, Bool)])
     func late(sequence: Int64, second: Int64, isTaken: Bool) async throws {
         let hosts = try await makeDatabase().hosts
         #expect(try await hosts.record(makeReport("a", sequence: 5, measuredAt: 10), now: at(10)))
         let late = makeReport("a", sequence: sequence, measuredAt: second, usedMiB: 99)
         #expect(try await hosts.record(late, now: at(11)) == isTaken)
         #expect(try await hosts.find(HostName("a"))?.report.used.memoryMiB == (isTaken ? 99 : 512))
+    }
+
+    @Test("A machine that reports under another's name is refused until the host's record is deleted")
+    func otherMachine() async throws {
+        let hosts = try await makeDatabase().hosts
+        try await hosts.record(makeReport("a", uuid: "u1", sequence: 5), now: at(1))
+        let stranger = makeReport("a", uuid: "u2", sequence: 9, measuredAt: 9, usedMiB: 99)
+        let refusal = StoreError.otherMachine(host: HostName("a"), known: "u1", given: "u2")
+        await #expect(throws: refusal) { try await hosts.record(stranger, now: at(2)) }
+        await #expect(throws: refusal) {
+            try await hosts.apply(
+                nil, to: HostName("a"), uuid: "u2", base: 5, sequence: 6, measuredAt: at(2), now: at(2))
+        }
+        #expect(try await hosts.find(HostName("a"))?.report.used.memoryMiB == 512)
+        try await hosts.delete(HostName("a"), now: at(3))
+        #expect(try await hosts.record(stranger, now: at(4)))
+        #expect(try await hosts.find(HostName("a"))?.report.uuid == "u2")
+    }
+
+    @Test("A change brings the report that it builds on up to date; one that says nothing writes nothing")
+    func change() async throws {
+        let hosts = try await makeDatabase().hosts
+        let (host, first) = (HostName("a"), makeReport("a", sequence: 5, measuredAt: 10))
+        try await hosts.record(first, now: at(10))
+        let stored = try #require(try await hosts.find(host))
+        #expect(
+            try await hosts.apply(
+                nil, to: host, uuid: first.uuid, base: 5, sequence: 6, measuredAt: at(70), now: at(70)))
+        #expect(try await hosts.find(host) == stored)
+
+        var usage = HostUsage()
+        usage.used = Resources(vcpus: 3, memoryMiB: 999, diskGiB: 4)
+        usage.runningInstances = 2
+        #expect(
+            try await hosts.apply(
+                usage, to: host, uuid: first.uuid, base: 5, sequence: 7, measuredAt: at(130), now: at(131)))
+        let changed = try #require(try await hosts.find(host))
+        #expect(changed.report.used == usage.used && changed.report.runningInstances == 2)
+        #expect(changed.report.sequence == 7 && changed.report.measuredAt == at(130))
+        #expect(changed.report.uptimeSeconds == 125 && changed.report.total == first.total)
+        #expect(changed.revision > stored.revision)
+    }
+
+    @Test(
+        "A change that builds on another report than what is stored is not taken, and changes nothing",
+        arguments: [(4, 6), (6, 7), (5, 5), (5, 4)] as [(Int64, Int64)])
+    func changeOfOther(base: Int64, sequence: Int64) async throws {
+        let hosts = try await makeDatabase().hosts
+        try await hosts.record(makeReport("a", sequence: 5), now: at(1))
+        let stored = try await hosts.find(HostName("a"))
+        var usage = HostUsage()
+        usage.workload = 3
+        for told in [usage, nil] {
+            #expect(
+                try await !hosts.apply(
+                    told, to: HostName("a"), uuid: "uuid-a", base: base, sequence: sequence, measuredAt: at(2),
+                    now: at(2)))
+        }
+        #expect(try await hosts.find(HostName("a")) == stored)
+        #expect(
+            try await !hosts.apply(
+                usage, to: HostName("b"), uuid: "uuid-b", base: base, sequence: sequence, measuredAt: at(2), now: at(2))
+        )
+    }
+
+    @Test("A change to what no host can have is refused")
+    func absurdChange() async throws {
+        let hosts = try await makeDatabase().hosts
+        try await hosts.record(makeReport("a", sequence: 5), now: at(1))
+        var usage = HostUsage()
+        usage.used = Resources(vcpus: .max, memoryMiB: 1, diskGiB: 1)
+        await #expect(throws: Failure.self) {
+            try await hosts.apply(
+                usage, to: HostName("a"), uuid: "uuid-a", base: 5, sequence: 6, measuredAt: at(2), now: at(2))
+        }
     }
 
     @Test("Changes are told once each, the newest state only, deletions included")

@@ -22,6 +22,8 @@ struct OperationTools: Sendable {
     let changeGuest:
         @Sendable (InstanceID, @escaping @Sendable (inout GuestSpecification) -> Void) async throws ->
             GuestSpecification?
+    /// Returns when the conductor knows what is claimed now, or has not taken it within a time.
+    let claimsAreReported: @Sendable () async -> Void
 }
 
 /// Brings an image's bytes to the host.

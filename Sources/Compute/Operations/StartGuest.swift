@@ -8,6 +8,8 @@ struct StartGuest: GuestStep {
     let taskState: TaskState? = .spawning
 
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
+        // What the guest takes is on record before it takes it, so that nobody counts on it meanwhile.
+        await tools.claimsAreReported()
         try await tools.driver.powerOn(state.instanceID)
         state.launchedAt = tools.now()
         return .next

@@ -10,9 +10,13 @@ public enum Heartbeat: RPCMethod {
         /// The service's own version number, rising with each release.
         public var version: Int
         public var sequence: Int64
+        /// A compute host's uuid. An agent whose uuid is not that of the host's record is refused with `conflict`: it is
+        /// another machine under the same name.
+        public var uuid: String?
 
-        public init(host: HostName, binary: String, version: Int, sequence: Int64) {
+        public init(host: HostName, binary: String, version: Int, sequence: Int64, uuid: String? = nil) {
             (self.host, self.binary, self.version, self.sequence) = (host, binary, version, sequence)
+            self.uuid = uuid
         }
     }
     public struct Result: Sendable, Hashable, Codable {
@@ -38,6 +42,40 @@ public enum ReportHost: RPCMethod {
     public static let name = "conductor.report_host"
     public static let kind = RPCKind.cast
     public static let summary = "Stores a host's resource report."
+    public static let timeout = Duration.seconds(20)
+}
+
+/// What has changed of a host since a report that was taken; the usual report, short and cheap.
+///
+/// `conflict`, as for `ReportHost`, when the uuid is not that of the host's record.
+public enum ReportHostChange: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+        public var uuid: String
+        /// The sequence of the report that this one builds on.
+        public var base: Int64
+        /// This report's own.
+        public var sequence: Int64
+        public var measuredAt: Timestamp
+        /// `nil` when nothing has changed.
+        public var usage: HostUsage?
+
+        public init(
+            host: HostName, uuid: String, base: Int64, sequence: Int64, measuredAt: Timestamp, usage: HostUsage?
+        ) {
+            (self.host, self.uuid, self.base, self.sequence) = (host, uuid, base, sequence)
+            (self.measuredAt, self.usage) = (measuredAt, usage)
+        }
+    }
+    public struct Result: Sendable, Hashable, Codable {
+        /// Whether the conductor has the base; where not, it wants the whole report.
+        public var isTaken: Bool
+
+        public init(isTaken: Bool) { self.isTaken = isTaken }
+    }
+    public static let name = "conductor.report_host_change"
+    public static let kind = RPCKind.call
+    public static let summary = "Brings a host's stored report up to date, or asks for the whole."
     public static let timeout = Duration.seconds(20)
 }
 
