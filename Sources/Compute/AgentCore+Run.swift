@@ -123,58 +123,6 @@ extension AgentCore {
             client: client, sequence: { sequence.next() }, heard: { await outbox.linkIsUp() })
     }
 
-    private func periodicRunner(isCompared: Bool) -> PeriodicRunner {
-        PeriodicRunner(
-            [
-                PeriodicTask(
-                    "update_available_resource", interval: configuration[ComputeOptions.updateResourcesInterval],
-                    run: {
-                        try await audit()
-                        try await reporter.measure()
-                        try await dispatcher.repairLanes()
-                    }),
-                PeriodicTask(
-                    "sync_power_states", interval: configuration[ComputeOptions.syncPowerStateInterval],
-                    run: {
-                        if await watcher.isConnected { try await watcher.compareAll() }
-                    }),
-                PeriodicTask(
-                    "compare_with_control_plane", interval: .seconds(isCompared ? 600 : 30), isImmediate: !isCompared,
-                    run: { try await comparison.run(timeout: .seconds(20)) }),
-                PeriodicTask(
-                    "remove_leftovers", interval: configuration[ComputeOptions.instanceDeleteInterval],
-                    run: {
-                        for guest in try await journal.guests() where guest.isLeftover {
-                            try await dispatcher.cleanUp(guest)
-                        }
-                        await removeDeadSnapshots()
-                    }),
-                PeriodicTask(
-                    "cleanup_running_deleted_instances", interval: runningDeletedInterval,
-                    run: { try await runningDeleted.run() }),
-                PeriodicTask(
-                    "image_cache_manager", interval: configuration[ComputeOptions.imageCacheInterval],
-                    run: { try await driver.tidyImageCache() }),
-                PeriodicTask(
-                    "trim_journal", interval: configuration[ComputeOptions.journalTrimInterval],
-                    run: { try await trim(at: journal.now()) }),
-            ], fuzz: configuration[ComputeOptions.periodicFuzzyDelay])
-    }
-
-    /// Guests whose instance is deleted. Of this option 0 means never, as in Nova.
-    private var runningDeletedInterval: Duration {
-        let interval = configuration[ComputeOptions.runningDeletedPollInterval]
-        return interval == .zero ? .seconds(-1) : interval
-    }
-
-    var runningDeleted: RunningDeleted {
-        RunningDeleted(
-            action: RunningDeletedAction(rawValue: configuration[ComputeOptions.runningDeletedAction]) ?? .log,
-            after: configuration[ComputeOptions.runningDeletedTimeout], host: identity.host, driver: driver,
-            journal: journal, dispatcher: dispatcher, client: client,
-            grace: configuration[ComputeOptions.shutdownTimeout])
-    }
-
     /// Forgets operations that ended long enough before `moment`, and what was answered to whom a day before it.
     func trim(at moment: Timestamp) async throws {
         let day = Duration.seconds(86_400)

@@ -23,7 +23,17 @@ public enum ComputeOptions {
         help: "Time between looks for images in the cache that nothing uses. 0: 60 s; negative: none.")
     public static let periodicFuzzyDelay = Option(
         "DEFAULT", "periodic_fuzzy_delay", default: Duration.seconds(60),
-        help: "The first run of a periodic task comes after a random part of this.")
+        help: "The first run of a periodic task comes after a random part of this.",
+        check: { $0 >= .zero && $0 <= .seconds(86_400) ? nil : "0 to 86400 s" })
+    public static let periodicEnable = Option(
+        "DEFAULT", "periodic_enable", default: true, help: "Whether periodic tasks run at all.")
+    public static let maximumDeleteAttempts = Option(
+        "DEFAULT", "maximum_instance_delete_attempts", default: 5,
+        help: "How often the removal of what a failed removal left is tried, in one life of the agent.",
+        check: { (1...1_000_000).contains($0) ? nil : "1 to 1000000" })
+    public static let healNetworkInterval = Option(
+        "DEFAULT", "heal_instance_info_cache_interval", default: Duration.seconds(-1),
+        help: "Time between two guests whose interfaces are told to the conductor again. 0 or negative: none.")
     public static let maxConcurrentBuilds = Option(
         "DEFAULT", "max_concurrent_builds", default: 10, help: "How many builds may run at once.",
         check: { (1...1_000).contains($0) ? nil : "1 to 1000" })
@@ -121,7 +131,8 @@ public enum ComputeOptions {
         CommonOptions.all + [
             myIP.erased, reportInterval.erased, updateResourcesInterval.erased,
             syncPowerStateInterval.erased, instanceDeleteInterval.erased, imageCacheInterval.erased,
-            periodicFuzzyDelay.erased,
+            periodicFuzzyDelay.erased, periodicEnable.erased, maximumDeleteAttempts.erased,
+            healNetworkInterval.erased,
             maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, shutdownTimeout.erased, waitSoftReboot.erased,
             cpuAllocationRatio.erased,
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,

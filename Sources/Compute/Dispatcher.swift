@@ -134,8 +134,8 @@ struct Dispatcher: Sendable {
         log.notice("an operation is cancelled", ["instance": header.instance, "kind": operation.kind.rawValue])
     }
 
-    /// Removes what an earlier removal left, without being told to; nothing when an operation is under way.
-    func cleanUp(_ guest: GuestRecord) async throws {
+    /// Removes what an earlier removal left, without being told to; `false` when an operation is under way.
+    func cleanUp(_ guest: GuestRecord) async throws -> Bool {
         let id = guest.id
         let requestID = RequestScope.makeID()
         let (now, rows) = (now, rows)
@@ -152,6 +152,7 @@ struct Dispatcher: Sendable {
             return true
         }
         if isNew { engine.wake() }
+        return isNew
     }
 
     /// Starts a guest without being told to; nothing when an operation is under way.

@@ -145,6 +145,7 @@ actor HostReporter {
     private func tell(_ report: HostReport) async throws {
         if let base = taken, let usage = report.usage(since: base) {
             guard mustConfirm || !usage.isEmpty else { return }
+            mustConfirm = false
             let answer = try await client.call(
                 ReportHostChange.self,
                 .init(
@@ -152,17 +153,16 @@ actor HostReporter {
                     measuredAt: report.measuredAt, usage: usage.isEmpty ? nil : usage))
             if answer.isTaken {
                 reports.increment(labels: [("result", usage.isEmpty ? "confirmed" : "change")])
-                mustConfirm = false
                 // What was confirmed is stored under its own number.
                 if !usage.isEmpty { taken = report }
                 return
             }
             log.notice("the conductor wants the whole host report")
         }
-        taken = nil
+        (taken, mustConfirm) = (nil, false)
         _ = try await client.call(ReportHost.self, .init(report: report))
         reports.increment(labels: [("result", "whole")])
-        (taken, mustConfirm) = (report, false)
+        taken = report
     }
 
     /// The report as it would be sent now.

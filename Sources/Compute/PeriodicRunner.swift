@@ -20,41 +20,70 @@ struct PeriodicTask: Sendable {
     }
 }
 
-/// Runs all periodic tasks, one after another and so never two at once.
+/// Runs periodic tasks, each in a round of its own: never twice at once, and none waits for another, so that one that
+/// hangs holds up nothing else. Time is the clock's that never goes back; runs that were missed are not made up for.
 struct PeriodicRunner: Sendable {
     let tasks: [PeriodicTask]
     /// The first run of a task comes after a random part of this.
     let fuzz: Duration
+    private let clock: any Clock<Duration>
+    /// A number within a range, for the parts that are left to chance.
+    private let random: @Sendable (ClosedRange<Double>) -> Double
 
     private let log = Logger("agent.periodic")
     private let lengths = Metrics.shared.histogram("agent_periodic_seconds", help: "How long a periodic task took.")
     private let lastRun = Metrics.shared.gauge("agent_periodic_last_run_seconds", help: "When a task last ran.")
     private let failed = Metrics.shared.counter("agent_periodic_failures_total", help: "Runs that failed.")
+    private let late = Metrics.shared.gauge(
+        "agent_periodic_late", help: "1 while a run takes longer than the time between runs, and a minute.")
 
-    init(_ tasks: [PeriodicTask], fuzz: Duration) { (self.tasks, self.fuzz) = (tasks, fuzz) }
+    init(
+        _ tasks: [PeriodicTask], fuzz: Duration, clock: any Clock<Duration> = AlarmClock(),
+        random: @escaping @Sendable (ClosedRange<Double>) -> Double = { Double.random(in: $0) }
+    ) {
+        (self.tasks, self.fuzz, self.clock, self.random) = (tasks, fuzz, clock, random)
+    }
 
-    /// Runs until it is cancelled.
+    /// Runs until it is cancelled, and then until what has begun has ended.
     func run() async {
-        let start = ContinuousClock.now
-        var due = tasks.compactMap { task in
-            task.interval.map { interval in
-                (task, interval, task.isImmediate ? start : start + min(fuzz, interval) * Double.random(in: 0...1))
+        await withDiscardingTaskGroup { group in
+            for task in tasks {
+                guard let interval = task.interval else { continue }
+                group.addTask { await rounds(of: task, every: interval) }
             }
         }
-        while let index = due.indices.min(by: { due[$0].2 < due[$1].2 }) {
-            let (task, interval, moment) = due[index]
-            do { try await AlarmClock().sleep(until: moment) } catch { return }
-            let begin = ContinuousClock.now
-            do {
-                try await task.run()
-            } catch {
-                guard !Task.isCancelled else { return }
-                failed.increment(labels: [("task", task.name)])
+    }
+
+    private func rounds(of task: PeriodicTask, every interval: Duration) async {
+        var wait = task.isImmediate ? .zero : min(fuzz, interval) * random(0...1)
+        while !Task.isCancelled {
+            do { try await clock.sleep(for: wait) } catch { return }
+            let length = await clock.measure { await once(task, interval) }
+            wait = max(.zero, interval * random(0.95...1.05) - length)
+        }
+    }
+
+    private func once(_ task: PeriodicTask, _ interval: Duration) async {
+        let labels = [("task", task.name)]
+        let (clock, limit) = (clock, max(interval, .seconds(60)))
+        let watch = Task {
+            do { try await clock.sleep(for: limit) } catch { return }
+            late.set(1, labels: labels)
+            log.warning("a periodic task takes long", ["task": task.name, "seconds": limit.inSeconds])
+        }
+        let begin = ContinuousClock.now
+        do {
+            try await task.run()
+        } catch {
+            if !Task.isCancelled {
+                failed.increment(labels: labels)
                 log.warning("a periodic task failed", ["task": task.name, "error": LoggedError(error)])
             }
-            lengths.observe((ContinuousClock.now - begin).inSeconds, labels: [("task", task.name)])
-            lastRun.set(Double(WallClock.now().microseconds) / 1e6, labels: [("task", task.name)])
-            due[index].2 = max(moment + interval * Double.random(in: 0.95...1.05), .now)
         }
+        watch.cancel()
+        await watch.value
+        late.set(0, labels: labels)
+        lengths.observe((ContinuousClock.now - begin).inSeconds, labels: labels)
+        lastRun.set(Double(WallClock.now().microseconds) / 1e6, labels: labels)
     }
 }

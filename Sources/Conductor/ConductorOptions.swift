@@ -14,8 +14,20 @@ public enum ConductorOptions {
         check: { (1...10).contains($0) ? nil : "a number from 1 to 10" })
     public static let buildTimeout = Option<Duration>(
         "DEFAULT", "instance_build_timeout", default: .seconds(3_600),
-        help: "A build that takes longer than this ends in ERROR.",
-        check: { $0 > .zero ? nil : "more than 0 seconds" })
+        help: "A build that takes longer than this ends in ERROR. 0: none does.",
+        check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
+    public static let rescueTimeout = Option<Duration>(
+        "DEFAULT", "rescue_timeout", default: .zero,
+        help: "How long a server may be rescued before it is unrescued. 0: for ever.",
+        check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
+    public static let shelvedPollInterval = Option<Duration>(
+        "DEFAULT", "shelved_poll_interval", default: .seconds(60),
+        help: "Time between looks for servers that have been shelved for long enough. Negative: none.",
+        check: { $0 < .zero || $0 >= .seconds(1) ? nil : "1 second or more, or a negative number" })
+    public static let lapsedPollInterval = Option<Duration>(
+        "conductor", "lapsed_poll_interval", default: .seconds(10),
+        help: "Time between looks for servers that were deleted softly, or rescued, long enough ago. Negative: none.",
+        check: { $0 < .zero || $0 >= .seconds(1) ? nil : "1 second or more, or a negative number" })
     public static let schedulerURLs = Option<[String]>(
         "conductor", "scheduler_urls", default: ["http://127.0.0.1:8782"],
         help: "URLs of the schedulers, tried in order.")
@@ -43,6 +55,7 @@ public enum ConductorOptions {
     public static let all: [AnyOption] = [
         listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
         schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
-        trimInterval.erased, taskRetention.erased,
+        rescueTimeout.erased, shelvedPollInterval.erased, lapsedPollInterval.erased, trimInterval.erased,
+        taskRetention.erased,
     ]
 }

@@ -76,7 +76,7 @@ public final class ConductorService: Sendable {
                 storage: database.images, tickets: tickets, http: connections,
                 imageURL: configuration[ConductorOptions.imageURL], now: now),
             maxAttempts: configuration[ConductorOptions.maxAttempts],
-            buildTimeout: configuration[ConductorOptions.buildTimeout],
+            buildTimeout: configuration.buildTimeout,
             hostPatience: min(configuration[DatabaseOptions.serviceDownTime], .seconds(60)), now: now
         ).register(on: engine)
         let rpc = RPCServer(
@@ -115,7 +115,7 @@ public final class ConductorService: Sendable {
             }
             group.addTask { await self.keepAlive() }
             group.addTask { await self.trimming.run() }
-            group.addTask { await self.lapse() }
+            for loop in self.lapsing { group.addTask { await loop.run() } }
             try await group.waitForAll()
         }
         await server.stop(grace: .seconds(5))
@@ -142,18 +142,22 @@ public final class ConductorService: Sendable {
         }
     }
 
-    /// Looks every ten seconds for what has been deleted softly, or shelved, for as long as it may be.
-    private func lapse() async {
+    /// What the cloud does by itself when an instance's time is over.
+    private var lapsing: [PeriodicLoop] {
+        let (engine, now) = (engine, now)
         let lapses = LapsedInstances(
             database: database, reclaimAfter: configuration[DatabaseOptions.reclaimInterval],
-            offloadAfterSeconds: configuration[DatabaseOptions.shelvedOffloadTime])
-        while !Task.isCancelled {
-            do {
-                if try await lapses.act(now: now()) > 0 { engine.wake() }
-            } catch {
-                log.warning("lapsed instances cannot be looked for", ["error": "\(error)"])
+            offloadAfterSeconds: configuration[DatabaseOptions.shelvedOffloadTime],
+            unrescueAfter: configuration[ConductorOptions.rescueTimeout])
+        let looks: [(String, Option<Duration>, @Sendable (Timestamp) async throws -> Int)] = [
+            ("reclaim_queued_deletes", ConductorOptions.lapsedPollInterval, lapses.reclaim),
+            ("poll_rescued_instances", ConductorOptions.lapsedPollInterval, lapses.unrescue),
+            ("poll_shelved_instances", ConductorOptions.shelvedPollInterval, lapses.offload),
+        ]
+        return looks.map { name, interval, look in
+            PeriodicLoop(name, interval: configuration[interval]) {
+                if try await look(now()) > 0 { engine.wake() }
             }
-            do { try await AlarmClock().sleep(for: .seconds(10)) } catch { return }
         }
     }
 
@@ -164,5 +168,13 @@ public final class ConductorService: Sendable {
         return PeriodicLoop("trim_tasks", interval: configuration[ConductorOptions.trimInterval]) {
             try await trim.run(at: now())
         }
+    }
+}
+
+extension Configuration {
+    /// Of `instance_build_timeout` 0 means without end, as in Nova.
+    fileprivate var buildTimeout: Duration {
+        let timeout = self[ConductorOptions.buildTimeout]
+        return timeout == .zero ? .seconds(3_650 * 86_400) : timeout
     }
 }

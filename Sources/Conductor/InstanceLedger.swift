@@ -238,7 +238,9 @@ extension Instance {
     /// What a command that succeeded leaves in the record beside what the host reports.
     fileprivate mutating func record(_ command: GuestCommand, _ report: ReportOperation.Params) {
         switch command {
-        case .resume, .unrescue: previousVMState = nil
+        case .resume: previousVMState = nil
+        case .rescue: rescuedAt = report.endedAt
+        case .unrescue: (previousVMState, rescuedAt) = (nil, nil)
         case .start: (previousVMState, shelved) = (nil, nil)
         case .restore: (previousVMState, softDeletedAt) = (nil, nil)
         case .softDelete: softDeletedAt = report.endedAt

@@ -1,5 +1,6 @@
 internal import Database
 internal import Model
+internal import RPC
 internal import Tasks
 internal import Telemetry
 
@@ -12,15 +13,24 @@ struct LapsedInstances: Sendable {
     let reclaimAfter: Duration
     /// `[DEFAULT] shelved_offload_time`; 0 is done with the shelving itself, -1 never.
     let offloadAfterSeconds: Int
+    /// `[DEFAULT] rescue_timeout`; zero leaves rescued instances so.
+    let unrescueAfter: Duration
     private let log = Logger("conductor")
 
-    init(database: ControlDatabase, reclaimAfter: Duration, offloadAfterSeconds: Int) {
+    init(
+        database: ControlDatabase, reclaimAfter: Duration, offloadAfterSeconds: Int, unrescueAfter: Duration = .zero
+    ) {
         (self.database, self.reclaimAfter) = (database, reclaimAfter)
-        self.offloadAfterSeconds = offloadAfterSeconds
+        (self.offloadAfterSeconds, self.unrescueAfter) = (offloadAfterSeconds, unrescueAfter)
     }
 
-    /// One look; says how many instances it began to act on.
+    /// One look at all kinds; says how many instances it began to act on.
     func act(now: Timestamp) async throws -> Int {
+        try await reclaim(now: now) + offload(now: now) + unrescue(now: now)
+    }
+
+    /// Deletes for good what was deleted softly long enough ago.
+    func reclaim(now: Timestamp) async throws -> Int {
         var count = 0
         if reclaimAfter > .zero {
             for instance in try await database.instances.idle(in: .softDeleted) {
@@ -30,6 +40,12 @@ struct LapsedInstances: Sendable {
                 ) { DeleteTaskState(instance: $0) }
             }
         }
+        return count
+    }
+
+    /// Takes from their hosts those that have been shelved long enough.
+    func offload(now: Timestamp) async throws -> Int {
+        var count = 0
         if offloadAfterSeconds > 0 {
             for instance in try await database.instances.idle(in: .shelved) {
                 guard let since = instance.shelved?.at, now.since(since) >= .seconds(offloadAfterSeconds) else {
@@ -39,6 +55,19 @@ struct LapsedInstances: Sendable {
                     .shelveOffload, instance, kind: TaskKind.offload, actor: "system:shelved-offload", now: now
                 ) { OffloadTaskState(instance: $0) }
             }
+        }
+        return count
+    }
+
+    /// Ends rescues that have lasted long enough.
+    func unrescue(now: Timestamp) async throws -> Int {
+        guard unrescueAfter > .zero else { return 0 }
+        var count = 0
+        for instance in try await database.instances.idle(in: .rescued) {
+            guard let since = instance.rescuedAt, now.since(since) >= unrescueAfter else { continue }
+            count += try await begin(
+                .unrescue, instance, kind: TaskKind.guest, actor: "system:rescue-timeout", now: now
+            ) { GuestTaskState(instance: $0, command: .unrescue) }
         }
         return count
     }

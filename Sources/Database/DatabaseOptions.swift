@@ -9,7 +9,8 @@ public enum DatabaseOptions {
 
     public static let serviceDownTime = Option<Duration>(
         "DEFAULT", "service_down_time", default: .seconds(25),
-        help: "A service whose last heartbeat is older than this is down.")
+        help: "A service whose last heartbeat is older than this is down.",
+        check: { $0 >= .milliseconds(500) && $0 <= .seconds(86_400) ? nil : "0.5 s to 86400 s" })
 
     public static let reclaimInterval = Option<Duration>(
         "DEFAULT", "reclaim_instance_interval", default: .zero,

@@ -59,6 +59,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public var previousVMState: VMState?
     /// When it was deleted softly; `nil` outside `soft-delete`.
     public var softDeletedAt: Timestamp?
+    /// When its rescue began; `nil` outside `rescued`.
+    public var rescuedAt: Timestamp?
     /// Where its disk is while it is shelved; `nil` otherwise.
     public var shelved: ShelvedRecord?
     /// The properties of the image that the disk was made from, as they were then.

@@ -170,7 +170,9 @@ struct BuildTests {
             #expect(agent.driver.host.state.holdings[instance.id]?.count == 4)
             try await agent.holdsExactly([instance])
             agent.driver.heal()
-            for guest in try await agent.core.journal.guests() { try await agent.core.dispatcher.cleanUp(guest) }
+            for guest in try await agent.core.journal.guests() {
+                #expect(try await agent.core.dispatcher.cleanUp(guest))
+            }
             try await agent.settled()
             try await agent.holdsExactly([])
         }

@@ -286,6 +286,39 @@ struct GuestCommandTests {
         }
     }
 
+    @Test("A rescue ends when its time is over, and not before")
+    func rescueTimeout() async throws {
+        try await ControlPlane.with { plane in
+            _ = try await plane.addHost("kvm1")
+            let instance = try await plane.running()
+            let image = ImageReference(
+                id: ImageID("i"), format: .raw, sizeBytes: 1, virtualSizeBytes: 1, sha512: "d")
+            _ = try await plane.waitForEnd(
+                of: try await plane.accept(
+                    .rescue, instance.id, kind: TaskKind.guest,
+                    GuestTaskState(
+                        instance: instance.id, command: .rescue(GuestMaterial(image: image, adminPassword: "p")))))
+            let rescued = try await plane.wait(for: instance.id) { $0.vmState == .rescued && $0.taskState == nil }
+            #expect(rescued.rescuedAt != nil)
+            let never = LapsedInstances(database: plane.database, reclaimAfter: .zero, offloadAfterSeconds: 0)
+            let lapses = LapsedInstances(
+                database: plane.database, reclaimAfter: .zero, offloadAfterSeconds: 0, unrescueAfter: .seconds(600))
+            for (age, count) in [(500, 0), (700, 1), (700, 0)] {
+                let moment = WallClock.now() - .seconds(age)
+                _ = try await plane.database.instances.update(instance.id, now: WallClock.now()) {
+                    $0.rescuedAt = moment
+                }
+                #expect(try await never.act(now: WallClock.now()) == 0)
+                #expect(try await lapses.act(now: WallClock.now()) == count)
+            }
+            _ = try await plane.api.call(WakeConductor.self, .init())
+            let back = try await plane.wait(for: instance.id) { $0.vmState == .active && $0.taskState == nil }
+            #expect(back.rescuedAt == nil)
+            let action = try await plane.database.actions.list(instance.id).first { $0.kind == .unrescue }
+            #expect(action?.userID == UserID("system:rescue-timeout"))
+        }
+    }
+
     @Test(
         "A delete overtakes whatever the host is doing, and so does a second delete",
         arguments: [

@@ -240,7 +240,7 @@ class Ground(HostView):
         domains = self.domains()
         return (
             self.wrong_domains(servers, domains) or self.wrong_files(servers, domains) or self.wrong_addresses(servers)
-            or self.wrong_totals(servers, domains) or self.wrong_work())
+            or self.wrong_totals(servers, domains) or self.wrong_claims(servers, domains) or self.wrong_work())
 
     def is_here(self, server, domains):
         """Whether the host must have a server's things. One in ERROR has all of them, or nothing."""
@@ -315,6 +315,24 @@ class Ground(HostView):
             if used[key] - self.before[key] not in [each * count for count in range(here, here + empty + 1)]:
                 return f"{key}: {used[key]} with {here} servers here, {self.before[key]} with none"
         return None
+
+    def wrong_claims(self, servers, domains):
+        """Tracker, journal and database: what each says of who holds what."""
+        host = self.client.apus("GET", f"/hosts/{self.agent.name}?events=0")["host"]
+        if host["claims_error"]:
+            return host["claims_error"]
+        now, stored = host["now"]["used"], host["report"]["used"]
+        if now != stored:
+            return f"the tracker has {now}, the database {stored}"
+        for key, reserve in host["now"]["reserved"].items():
+            held = sum(claim["resources"][key] for claim in host["claims"])
+            if held + reserve != now[key]:
+                return f"{key}: claims of {held}, {reserve} reserved, {now[key]} used: {host['claims']}"
+        holders = {claim["instance_id"] for claim in host["claims"]}
+        here = {identifier for identifier, server in servers.items() if self.is_here(server, domains)}
+        # Of one in ERROR the place may be kept when its things are gone.
+        odd = [i for i in holders ^ here if servers.get(i, {}).get("status") != "ERROR"]
+        return f"claims of {sorted(holders)}, servers {sorted(here)}" if odd else None
 
     def wrong_work(self):
         tasks = self.client.tasks()
