@@ -57,6 +57,7 @@ let package = Package(
         // Values and foundations.
         library("Model"),
         library("GuestHardware", ["Model"]),
+        library("HostTopology", ["Model", "GuestHardware"]),
         library("ImageFormat", ["Model"]),
         library("Telemetry", ["CSystem", "Model"]),
         library("Configuration", ["CSystem", "Model", "Telemetry"]),
@@ -78,11 +79,14 @@ let package = Package(
         library("Images", ["Model", "GuestHardware", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP"]),
         library(
             "Compute",
-            ["Model", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "Tasks", "TaskStore"]),
+            [
+                "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC",
+                "SQLite", "Tasks", "TaskStore",
+            ]),
         library(
             "LibvirtDriver",
             [
-                "CSystem", "Model", "GuestHardware", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML",
+                "CSystem", "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML",
                 "Processes", "HTTP",
                 "Libvirt", "Compute",
             ]),
@@ -127,6 +131,7 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("ModelTests", ["Model"]),
         tests("GuestHardwareTests", ["GuestHardware", "Model"]),
+        tests("HostTopologyTests", ["HostTopology", "GuestHardware", "Model"]),
         tests("ImageFormatTests", ["ImageFormat", "Model"]),
         tests("TelemetryTests", ["Telemetry", "Model"]),
         tests("ConfigurationTests", ["Configuration", "Model"]),
@@ -145,11 +150,13 @@ let package = Package(
         tests(
             "ComputeTests",
             [
-                "Compute", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
+                "Compute", "GuestHardware", "HostTopology", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
             ]),
         tests(
             "LibvirtDriverTests",
-            ["LibvirtDriver", "GuestHardware", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes"],
+            [
+                "LibvirtDriver", "GuestHardware", "HostTopology", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes",
+            ],
             excluding: ["Golden"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model"]),
@@ -161,6 +168,9 @@ let package = Package(
         tests("CommandLineTests", ["CommandLine", "Configuration", "HTTP", "Model"]),
         tests(
             "SystemTests",
-            ["HTTP", "Processes", "Libvirt", "XML", "Model", "Crypto", "Configuration", "Compute", "LibvirtDriver"]),
+            [
+                "HTTP", "Processes", "Libvirt", "XML", "Model", "GuestHardware", "HostTopology", "Crypto", "Configuration", "Compute",
+                "LibvirtDriver",
+            ]),
     ]
 )

@@ -103,7 +103,8 @@ extension AgentCore {
             let lost = guests.filter { !claimed.contains($0.id) }
             for guest in lost {
                 let claim = Claim(
-                    id: ClaimID("\(guest.id)"), instance: guest.id, resources: guest.specification.instance.resources)
+                    id: ClaimID("\(guest.id)"), instance: guest.id, resources: guest.specification.instance.resources,
+                    placement: guest.specification.placement)
                 try connection.insert(claim, now: moment)
             }
             let stale = claims.filter { !known.contains($0.instance) }

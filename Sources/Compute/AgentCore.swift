@@ -72,11 +72,15 @@ struct AgentCore: Sendable {
         let sequence = SequenceCounter(first: try await journal.firstSequence())
         try await driver.start()
         let capacity = try await driver.capacity()
+        let topologySettings = TopologySettings(configuration)
+        try topologySettings.check(capacity)
+        let (total, topology) = try topologySettings.apply(to: capacity)
         let triggers = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let tracker = ResourceTracker(
             ResourceLedger(
-                total: capacity.total, reserved: configuration.reservedResources,
-                ratios: try await AllocationRatios.chosen(configuration, journal), claims: try await journal.claims())
+                total: total, reserved: configuration.reservedResources,
+                ratios: try await AllocationRatios.chosen(configuration, journal), topology: topology,
+                claims: try await journal.claims())
         ) { triggers.continuation.yield() }
         let tls = ClientTLS(
             caPEM: identity.authorityPEM, clientCertificatePEM: identity.certificatePEM,
@@ -110,7 +114,8 @@ struct AgentCore: Sendable {
             .init(host: host, uuid: uuid, address: configuration.hostAddress(listen)), capacity: capacity,
             driver: driver, journal: journal, tracker: tracker, client: client, triggers: triggers,
             sequence: { sequence.next() }, strays: strays, builds: builds,
-            measuresProcessors: !configuration[ComputeOptions.computeMonitors].isEmpty)
+            measuresProcessors: !configuration[ComputeOptions.computeMonitors].isEmpty,
+            topologySettings: topologySettings)
         let comparison = Comparison(
             host: host, journal: journal, client: client, strays: strays, sequence: { sequence.next() },
             wakeOutbox: { outbox.wake() })

@@ -1,3 +1,4 @@
+internal import HostTopology
 internal import Model
 internal import RPC
 internal import SQLite
@@ -83,7 +84,8 @@ extension Journal {
             holdings: claims.map { claim in
                 DescribeClaims.Holding(
                     claim: claim.id, instance: claim.instance, resources: claim.resources,
-                    since: times[claim.id] ?? Timestamp(microseconds: 0), remark: nil)
+                    since: times[claim.id] ?? Timestamp(microseconds: 0),
+                    remark: claim.placement?.summary)
             }, events: events)
     }
 }

@@ -1,5 +1,7 @@
 public import Configuration
 internal import HTTP
+internal import HostTopology
+internal import Model
 
 /// The agent's options, under Nova's names where Nova has them.
 public enum ComputeOptions {
@@ -111,6 +113,21 @@ public enum ComputeOptions {
     public static let reservedHostCPUs = Option(
         "DEFAULT", "reserved_host_cpus", default: 0, help: "Processors that are the host's own.", check: isAmount)
 
+    public static let cpuSharedSet = Option(
+        "compute", "cpu_shared_set", default: "",
+        help: "The host's CPUs for vCPUs that share (4-12,^8,15). Empty: all, or none where cpu_dedicated_set is set.",
+        check: isCPUSet)
+    public static let cpuDedicatedSet = Option(
+        "compute", "cpu_dedicated_set", default: "",
+        help: "The host's CPUs for vCPUs that get one for themselves (hw:cpu_policy). Empty: none.", check: isCPUSet)
+    public static let reservedHugePages = Option(
+        "DEFAULT", "reserved_huge_pages", default: "",
+        help: "Huge pages that are the host's own: node:0,size:2048,count:64; several are separated by semicolons.",
+        check: { text in
+            text.split(separator: ";").allSatisfy { HugePageReserve(parsing: String($0)) != nil }
+                ? nil : "node:N,size:KIB,count:N, several separated by semicolons"
+        })
+
     public static let listen = Option(
         "compute", "listen", default: "127.0.0.1:8783", help: "Address and port of the agent's RPC.",
         check: { (try? ListenAddress($0)) == nil ? "ADDRESS:PORT, an IPv6 address in brackets" : nil })
@@ -138,6 +155,7 @@ public enum ComputeOptions {
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
             initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
             reservedHostMemoryMB.erased,
+            cpuSharedSet.erased, cpuDedicatedSet.erased, reservedHugePages.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
             recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
             runningDeletedAction.erased, runningDeletedPollInterval.erased, runningDeletedTimeout.erased,
@@ -161,6 +179,10 @@ func isLoopbackURL(_ url: String) -> Bool {
 }
 
 @Sendable private func isRatioOrNone(_ value: Double?) -> String? { value.flatMap { isRatio($0) } }
+
+@Sendable private func isCPUSet(_ text: String) -> String? {
+    text.isEmpty || CPUSet(parsing: text) != nil ? nil : "numbers and ranges: 4-12,^8,15"
+}
 
 @Sendable private func isAmount(_ value: Int) -> String? {
     (0...1_000_000_000).contains(value) ? nil : "0 or more"

@@ -1,4 +1,5 @@
 internal import Crypto
+internal import GuestHardware
 internal import Model
 internal import RPC
 internal import SQLite
@@ -44,7 +45,8 @@ struct Dispatcher: Sendable {
             specification: state.specification, vmState: .building, powerState: .noState, launchedAt: nil,
             isLeftover: false)
         record.specification.instance.userData = nil
-        let (tracker, now, guest) = (tracker, now, record)
+        let (tracker, now, unplaced) = (tracker, now, record)
+        let topology = try Self.topology(of: instance, params.image)
         let made = Mutex<Claim?>(nil)
         do {
             try await take(.build, params.header, attempt: params.attempt, requestID, state) { connection, lane in
@@ -53,18 +55,30 @@ struct Dispatcher: Sendable {
                 }
                 let claim: Claim
                 do throws(ClaimError) {
-                    claim = try tracker.claim(instance.resources, for: instance.id)
+                    claim = try tracker.claim(instance.resources, topology, for: instance.id)
                 } catch {
                     throw error.failure
                 }
                 made.withLock { $0 = claim }
                 try connection.insert(claim, now: now())
+                var guest = unplaced
+                guest.specification.placement = claim.placement
                 try connection.put(guest, now: now())
             }
         } catch {
             // The claim was promised within a transaction that did not come about.
             if let claim = made.withLock({ $0 }) { tracker.release(claim) }
             throw error
+        }
+    }
+
+    /// What the instance asks of the host's cells. What its flavor and image cannot have together the API has refused,
+    /// unless it is of another release.
+    private static func topology(of instance: Instance, _ image: ImageReference) throws(Failure) -> TopologyRequest? {
+        do {
+            return try GuestHardware(flavor: instance.flavor, imageProperties: image.properties).topology
+        } catch {
+            throw Failure(.invalidParameters, error.description)
         }
     }
 
@@ -89,6 +103,17 @@ struct Dispatcher: Sendable {
         {
             // The API has refused it already, unless it knows less of the guest than its host does.
             throw Failure(.invalidParameters, params.instance.virtualTPMRefusal(of: params.command.name))
+        }
+        if case .rebuild(let material) = params.command {
+            // The claim stays what it is, so what it was made for must stay, too.
+            let (old, new) = (
+                try Self.topology(of: params.instance, guest.specification.image),
+                try Self.topology(of: params.instance, material.image)
+            )
+            guard old == new else {
+                throw Failure(
+                    .invalidParameters, "the image asks for other NUMA cells or processors than the server has")
+            }
         }
         let now = now
         let state = CommandState(params.command, params.instance, on: guest)

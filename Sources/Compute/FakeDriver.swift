@@ -1,3 +1,4 @@
+internal import HostTopology
 public import Model
 internal import Synchronization
 
@@ -203,6 +204,7 @@ public final class FakeDriver: VirtDriver {
                 state.domains[id] ?? .init(name: guest.instance.domainName, powerState: .shutdown, isOurs: true)
             domain.rescueImage = guest.rescueImage?.id
             domain.image = guest.image.id
+            domain.cpus = guest.placement?.dedicatedCPUs
             domain.interfaces = Set(guest.interfaces.map(\.macAddress))
             state.domains[id] = domain
         }

@@ -24,6 +24,8 @@ public final class FakeHost: Sendable {
         public var hasAgent = true
         public var passwords: [String: String] = [:]
         public var interrupts = 0
+        /// The processors of its own in its definition.
+        public var cpus: CPUSet?
 
         public init(name: String, powerState: PowerState, isOurs: Bool) {
             (self.name, self.powerState, self.isOurs) = (name, powerState, isOurs)

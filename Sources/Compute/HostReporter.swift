@@ -24,6 +24,7 @@ actor HostReporter {
     private let strays: StrayList
     private let builds: BuildCount
     private let measuresProcessors: Bool
+    private let topologySettings: TopologySettings
     /// How long a guest's start waits for its claim to be known.
     private static let patience = Duration.seconds(2)
     private let triggers: AsyncStream<Void>
@@ -48,9 +49,11 @@ actor HostReporter {
     init(
         _ subject: Subject, capacity: HostCapacity, driver: any VirtDriver, journal: Journal,
         tracker: ResourceTracker, client: RPCClient, triggers: (AsyncStream<Void>, AsyncStream<Void>.Continuation),
-        sequence: @escaping @Sendable () -> Int64, strays: StrayList, builds: BuildCount, measuresProcessors: Bool
+        sequence: @escaping @Sendable () -> Int64, strays: StrayList, builds: BuildCount, measuresProcessors: Bool,
+        topologySettings: TopologySettings
     ) {
         (self.builds, self.measuresProcessors) = (builds, measuresProcessors)
+        self.topologySettings = topologySettings
         (self.subject, self.capacity, self.driver) = (subject, capacity, driver)
         (self.journal, self.tracker, self.client) = (journal, tracker, client)
         (self.triggers, sink) = triggers
@@ -65,7 +68,8 @@ actor HostReporter {
     func measure() async throws {
         capacity = try await driver.capacity()
         measuredAt = journal.now()
-        tracker.measured(capacity.total)
+        let (total, topology) = try topologySettings.apply(to: capacity)
+        tracker.measured(total, topology)
         if measuresProcessors { await measureProcessors() }
         mustConfirm = true
         trigger()
@@ -187,6 +191,7 @@ actor HostReporter {
         report.sharedStorage = capacity.sharedStorage
         report.ioWorkload = Set(open.filter(\.kind.burdensDisks).map(\.instance)).count
         report.failedBuilds = builds.failed
+        report.cells = ledger.cells
         report.metrics = metrics
         return report
     }

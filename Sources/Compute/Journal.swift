@@ -1,5 +1,6 @@
 internal import Crypto
 internal import FoundationEssentials
+internal import HostTopology
 internal import Model
 internal import RPC
 internal import SQLite
@@ -185,30 +186,34 @@ extension SQLiteConnection {
     }
 
     func claims() throws -> [Claim] {
-        try query("SELECT id, instance, vcpus, memory_mib, disk_gib FROM claims ORDER BY instance", [], readClaim)
+        try query("SELECT \(claimColumns) FROM claims ORDER BY instance", [], readClaim)
     }
 
     func claim(of id: InstanceID) throws -> Claim? {
         try query(
-            "SELECT id, instance, vcpus, memory_mib, disk_gib FROM claims WHERE instance = ?", [.text(id.rawValue)],
+            "SELECT \(claimColumns) FROM claims WHERE instance = ?", [.text(id.rawValue)],
             readClaim
         ).first
     }
 
     func insert(_ claim: Claim, now: Timestamp) throws {
         try execute(
-            "INSERT INTO claims (id, instance, vcpus, memory_mib, disk_gib, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 .text(claim.id.rawValue), .text(claim.instance.rawValue), SQLValue(claim.resources.vcpus),
-                SQLValue(claim.resources.memoryMiB), SQLValue(claim.resources.diskGiB), .integer(now.microseconds),
+                SQLValue(claim.resources.memoryMiB), SQLValue(claim.resources.diskGiB),
+                SQLValue(try claim.placement.map { try encode($0) }), .integer(now.microseconds),
             ])
     }
 }
 
-private func readClaim(_ row: borrowing SQLRow) -> Claim {
+private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement"
+
+private func readClaim(_ row: borrowing SQLRow) throws -> Claim {
     Claim(
         id: ClaimID(row.text(0)), instance: InstanceID(row.text(1)),
-        resources: Resources(vcpus: row.int(2), memoryMiB: row.int(3), diskGiB: row.int(4)))
+        resources: Resources(vcpus: row.int(2), memoryMiB: row.int(3), diskGiB: row.int(4)),
+        placement: try row.blobOrNil(5).map { try decode(TopologyPlacement.self, $0) })
 }
 
 private let guestColumns = "specification, vm_state, power_state, launched_at, is_leftover"

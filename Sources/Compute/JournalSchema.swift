@@ -61,6 +61,8 @@ enum JournalSchema {
                     created_at BIGINT NOT NULL
                 );
                 CREATE INDEX outbox_lane ON outbox (instance, position);
-                """)
+                """),
+        // Where a claim is on the host's cells.
+        Migration(version: 2, sql: "ALTER TABLE claims ADD COLUMN placement BLOB;"),
     ]
 }

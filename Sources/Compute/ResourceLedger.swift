@@ -1,3 +1,5 @@
+public import GuestHardware
+public import HostTopology
 public import Model
 
 /// What one instance has been promised.
@@ -5,22 +7,30 @@ public struct Claim: Sendable, Hashable, Codable {
     public let id: ClaimID
     public let instance: InstanceID
     public let resources: Resources
+    /// Where it is on the host's cells; `nil` for a guest that takes processors and memory as they come.
+    public let placement: TopologyPlacement?
 
-    public init(id: ClaimID, instance: InstanceID, resources: Resources) {
+    public init(id: ClaimID, instance: InstanceID, resources: Resources, placement: TopologyPlacement? = nil) {
         (self.id, self.instance, self.resources) = (id, instance, resources)
+        self.placement = placement
     }
 }
 
 /// Why a claim is refused.
 public enum ClaimError: Error, Sendable, Hashable {
     public struct Shortage: Sendable, Hashable {
-        /// `vcpus`, `memory_mib` or `disk_gib`.
+        /// `vcpus`, `memory_mib`, `disk_gib`, or a name of `TopologyShortage`.
         public let resource: String
         public let requested: Int
         public let free: Int
+        /// What the host has in all.
+        public let total: Int
+        /// How much may be promised in all.
+        public let limit: Int
 
-        public init(resource: String, requested: Int, free: Int) {
+        public init(resource: String, requested: Int, free: Int, total: Int, limit: Int) {
             (self.resource, self.requested, self.free) = (resource, requested, free)
+            (self.total, self.limit) = (total, limit)
         }
     }
     /// Every resource that is short.
@@ -34,7 +44,10 @@ public enum ClaimError: Error, Sendable, Hashable {
     public var failure: Failure {
         switch self {
         case .insufficient(let shortages):
-            let parts = shortages.map { "\($0.resource): \($0.requested) requested, \($0.free) free" }
+            let parts = shortages.map { short in
+                "\(short.resource): \(short.requested) requested, \(short.free) free of \(short.total)"
+                    + (short.limit == short.total ? "" : " (limit \(short.limit))")
+            }
             return Failure(.insufficientResources, parts.joined(separator: "; "), isRetriable: true)
         case .exists: return Failure(.conflict, "the instance holds a claim on this host already")
         case .invalid: return Failure(.invalidParameters, "the requested resources are not in a possible range")
@@ -49,12 +62,17 @@ public struct ResourceLedger: Sendable, Hashable {
     /// What is the host's own.
     public var reserved: Resources
     public var ratios: AllocationRatios
+    /// The host's cells; `nil` where they are not known.
+    public var topology: HostTopology?
     public private(set) var claims: [InstanceID: Claim] = [:]
     /// The sum of all claims.
     public private(set) var promised = Resources.zero
 
-    public init(total: Resources, reserved: Resources, ratios: AllocationRatios, claims: [Claim] = []) {
-        (self.total, self.reserved, self.ratios) = (total, reserved, ratios)
+    public init(
+        total: Resources, reserved: Resources, ratios: AllocationRatios, topology: HostTopology? = nil,
+        claims: [Claim] = []
+    ) {
+        (self.total, self.reserved, self.ratios, self.topology) = (total, reserved, ratios, topology)
         for claim in claims { restore(claim) }
     }
 
@@ -69,24 +87,69 @@ public struct ResourceLedger: Sendable, Hashable {
             diskGiB: scaled(total.diskGiB - reserved.diskGiB, ratios.disk))
     }
 
-    /// Promises `claim`, or says which resources are short.
-    public mutating func add(_ claim: Claim) throws(ClaimError) {
-        let asked = claim.resources
+    /// Promises what is asked for, with its place on the host's cells where `request` wants one, or says which resources
+    /// are short.
+    @discardableResult
+    public mutating func add(
+        _ id: ClaimID, for instance: InstanceID, _ asked: Resources, _ request: TopologyRequest? = nil
+    ) throws(ClaimError) -> Claim {
         let possible = 0...(1 << 40)
         guard possible.contains(asked.vcpus), possible.contains(asked.memoryMiB), possible.contains(asked.diskGiB)
         else {
             throw .invalid(asked)
         }
-        if let known = claims[claim.instance] { throw .exists(known.id) }
-        let free = limit - promised
-        let shortages = [
-            ("vcpus", asked.vcpus, free.vcpus), ("memory_mib", asked.memoryMiB, free.memoryMiB),
-            ("disk_gib", asked.diskGiB, free.diskGiB),
-        ].filter { $0.1 > 0 && $0.1 > $0.2 }
-        guard shortages.isEmpty else {
-            throw .insufficient(shortages.map { .init(resource: $0.0, requested: $0.1, free: max(0, $0.2)) })
+        if let known = claims[instance] { throw .exists(known.id) }
+        let (free, limit) = (limit - promised, limit)
+        var shortages = [
+            ("vcpus", \Resources.vcpus), ("memory_mib", \.memoryMiB), ("disk_gib", \.diskGiB),
+        ].filter { asked[keyPath: $0.1] > 0 && asked[keyPath: $0.1] > free[keyPath: $0.1] }.map { name, part in
+            ClaimError.Shortage(
+                resource: name, requested: asked[keyPath: part], free: max(0, free[keyPath: part]),
+                total: total[keyPath: part], limit: limit[keyPath: part])
         }
+        var placement: TopologyPlacement?
+        if let request {
+            do throws(TopologyShortage) {
+                placement = try (topology ?? HostTopology(cells: [])).place(
+                    request, beside: topologyUsage, ratios: ratios)
+            } catch {
+                shortages += error.items.map {
+                    .init(
+                        resource: $0.resource, requested: $0.requested, free: $0.free, total: $0.total,
+                        limit: $0.total)
+                }
+            }
+        }
+        guard shortages.isEmpty else { throw .insufficient(shortages) }
+        let claim = Claim(id: id, instance: instance, resources: asked, placement: placement)
         restore(claim)
+        return claim
+    }
+
+    /// What the claims hold of the host's cells.
+    public var topologyUsage: TopologyUsage {
+        guard let topology else { return TopologyUsage() }
+        return TopologyUsage(claims.values.compactMap(\.placement), on: topology)
+    }
+
+    /// The cells as a host report shows them.
+    public var cells: [HostCellReport]? {
+        guard let topology else { return nil }
+        let usage = topologyUsage
+        return topology.cells.map { cell in
+            let taken = usage[cell.id]
+            let dedicated = topology.dedicated.numbers.intersection(cell.cpus.numbers)
+            return HostCellReport(
+                id: cell.id, memoryMiB: cell.memoryMiB, memoryUsedMiB: taken.memoryMiB,
+                sharedCPUs: CPUSet(topology.shared.numbers.intersection(cell.cpus.numbers)),
+                sharedVCPUs: taken.sharedVCPUs, dedicatedCPUs: CPUSet(dedicated), takenCPUs: CPUSet(taken.dedicated),
+                cores: cell.cores,
+                pages: cell.pages.map {
+                    .init(
+                        sizeKiB: $0.sizeKiB, total: $0.total, reserved: $0.reserved,
+                        used: taken.pages[$0.sizeKiB, default: 0])
+                })
+        }
     }
 
     /// Takes up a claim that was granted earlier, whether or not it fits today.

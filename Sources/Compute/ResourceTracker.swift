@@ -1,4 +1,6 @@
 internal import Crypto
+public import GuestHardware
+public import HostTopology
 public import Model
 internal import Synchronization
 internal import Telemetry
@@ -22,24 +24,26 @@ public final class ResourceTracker: Sendable {
 
     public var snapshot: ResourceLedger { ledger.withLock { $0 } }
 
-    /// Reserves `resources`, or says which of them are short. Never suspends, so check and reserve are one step.
+    /// Reserves `resources`, and a place on the host's cells where `request` wants one, or says what is short. Never suspends, so check and reserve are one step.
     ///
     /// To be called where the journal holds no claim of the instance: one that is still in memory then is on its way
     /// out, and makes room.
     @discardableResult
-    public func claim(_ resources: Resources, for instance: InstanceID) throws(ClaimError) -> Claim {
-        let claim = Claim(id: ClaimID(makeUUID()), instance: instance, resources: resources)
-        let outcome = ledger.withLock { ledger -> Result<ResourceLedger, ClaimError> in
+    public func claim(
+        _ resources: Resources, _ request: TopologyRequest? = nil, for instance: InstanceID
+    ) throws(ClaimError) -> Claim {
+        let id = ClaimID(makeUUID())
+        let outcome = ledger.withLock { ledger -> Result<(ResourceLedger, Claim), ClaimError> in
             Result { () throws(ClaimError) in
                 var changed = ledger
                 changed.remove(instance)
-                try changed.add(claim)
+                let claim = try changed.add(id, for: instance, resources, request)
                 ledger = changed
-                return changed
+                return (changed, claim)
             }
         }
         switch outcome {
-        case .success(let now):
+        case .success((let now, let claim)):
             publish(now)
             changed()
             return claim
@@ -63,7 +67,8 @@ public final class ResourceTracker: Sendable {
         let (now, isOther) = ledger.withLock { ledger in
             let before = ledger.claims
             ledger = ResourceLedger(
-                total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, claims: claims)
+                total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
+                claims: claims)
             return (ledger, before != ledger.claims)
         }
         guard isOther else { return false }
@@ -73,8 +78,8 @@ public final class ResourceTracker: Sendable {
     }
 
     /// What the host has in all, measured anew. Claims stay, even where they no longer fit.
-    public func measured(_ total: Resources) {
-        ledger.withLock { $0.total = total }
+    public func measured(_ total: Resources, _ topology: HostTopology?) {
+        ledger.withLock { ($0.total, $0.topology) = (total, topology) }
     }
 
     private func publish(_ ledger: ResourceLedger) {

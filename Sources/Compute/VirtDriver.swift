@@ -1,3 +1,4 @@
+public import HostTopology
 public import Model
 
 /// All that a driver needs to make an instance's guest; kept in the agent's journal for as long as the instance is
@@ -9,6 +10,8 @@ public struct GuestSpecification: Sendable, Hashable, Codable {
     public var interfaces: [NetworkInterface]
     /// The image that the guest is rescued with; `nil` for a guest that boots from its own disk.
     public var rescueImage: ImageReference?
+    /// Where the guest is on the host's cells; `nil` for one that takes processors and memory as they come.
+    public var placement: TopologyPlacement?
 
     public init(
         instance: Instance, image: ImageReference, interfaces: [NetworkInterface], rescueImage: ImageReference? = nil
@@ -89,6 +92,8 @@ public struct HostCapacity: Sendable, Hashable {
     public var uptimeSeconds: Int64?
     /// What guests can have, by the names of the `os-traits` list, sorted.
     public var traits: [String] = []
+    /// The NUMA cells; empty where the hypervisor does not tell them.
+    public var cells: [HostCell] = []
     /// The kind of the instances' file system where other hosts may use it too (`nfs`); `nil` for a local one.
     public var sharedStorage: String?
 

@@ -13,6 +13,8 @@ public struct GuestHardware: Sendable, Hashable {
     public var display: DisplayHardware
     public var devices: DeviceHardware
     public var system: GuestSystem
+    /// `nil` for a guest that takes its host's processors and memory as they come.
+    public var topology: TopologyRequest?
 
     /// - Throws: for unknown names, values that are none, and what a flavor and an image cannot have together.
     public init(flavor: Flavor, imageProperties: [String: String]) throws(HardwareError) {
@@ -24,6 +26,7 @@ public struct GuestHardware: Sendable, Hashable {
         display = try DisplayHardware(reader)
         devices = try DeviceHardware(reader)
         system = try GuestSystem(reader)
+        topology = try TopologyRequest(reader, flavor: flavor)
         try machine.check(reader)
     }
 
@@ -41,7 +44,7 @@ public struct GuestHardware: Sendable, Hashable {
     private static func checkKnown(_ setting: Setting) throws(HardwareError) {
         guard let rule = PropertyTable.rule(setting) else { return }
         switch rule {
-        case .unserved, .onlyFlag: return
+        case .unserved: return
         default: try rule.check(setting)
         }
     }

@@ -1,3 +1,5 @@
+internal import Model
+
 /// What values a property takes, looked at alone.
 enum PropertyRule: Sendable, Hashable {
     case flag
@@ -9,8 +11,10 @@ enum PropertyRule: Sendable, Hashable {
     case name
     /// Any text of one to 255 characters, none of them a control character.
     case text
-    /// A flag of which only one value is served.
-    case onlyFlag(Bool, reason: String)
+    /// Numbers of vCPUs: `0-3,^2`, or `^0` for all but that.
+    case cpuList
+    /// `small`, `large`, `any`, or a size.
+    case pageSize
     /// A name of Nova's whose work is not built. Without a value nothing is asked for.
     case unserved(String)
 
@@ -38,8 +42,12 @@ enum PropertyRule: Sendable, Hashable {
             guard (1...255).contains(setting.value.unicodeScalars.count), isText else {
                 throw HardwareError(setting, "a text of up to 255 characters is wanted")
             }
-        case .onlyFlag(let served, let reason):
-            guard try setting.flag() == served else { throw HardwareError(setting, reason) }
+        case .cpuList:
+            let text = setting.value.hasPrefix("^") ? "0-\(CPUSet.highest)," + setting.value : setting.value
+            guard setting.value.utf8.count <= 255, CPUSet(parsing: text) != nil else {
+                throw HardwareError(setting, "a list of CPUs is wanted: 0-3,^2")
+            }
+        case .pageSize: _ = try TopologyRequest.read(setting)
         case .unserved(let what):
             guard setting.value.isEmpty else { throw HardwareError(setting, "\(what) is not available yet") }
         }

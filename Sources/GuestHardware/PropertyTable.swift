@@ -16,8 +16,16 @@ enum PropertyTable {
         let isFlavor = setting.origin == .flavor
         if let rule = (isFlavor ? flavorSpecs : imageProperties)[setting.name] { return rule }
         let prefix = isFlavor ? "hw:" : "hw_"
+        if isNumbered(setting.name, prefix + "numa_cpus.") { return .cpuList }
+        if isNumbered(setting.name, prefix + "numa_mem.") { return .whole(1...(1 << 30)) }
         for (family, what) in unservedFamilies where setting.name.hasPrefix(prefix + family) { return .unserved(what) }
         return nil
+    }
+
+    /// Whether a name is `prefix` and the number of a guest's cell.
+    private static func isNumbered(_ name: String, _ prefix: String) -> Bool {
+        guard name.hasPrefix(prefix), let number = Int(name.dropFirst(prefix.count)) else { return false }
+        return (0..<TopologyRequest.cellLimit).contains(number) && name == prefix + String(number)
     }
 
     private static let governedSpecs = ["hw:", "quota:", "hw_rng:", "hw_video:", "os:", "pci_passthrough:", "accel:"]
@@ -38,9 +46,11 @@ enum PropertyTable {
     private static let paired: [(String, PropertyRule)] = [
         ("cpu_sockets", .whole(count)), ("cpu_cores", .whole(count)), ("cpu_threads", .whole(count)),
         ("cpu_max_sockets", .whole(count)), ("cpu_max_cores", .whole(count)), ("cpu_max_threads", .whole(count)),
-        ("cpu_policy", .choice(["shared"])), ("pmu", .flag), ("boot_menu", .flag),
+        ("cpu_policy", .choice(["shared", "dedicated", "mixed"])),
+        ("cpu_thread_policy", .choice(TopologyRequest.ThreadPolicy.self)),
+        ("mem_page_size", .pageSize), ("numa_nodes", .whole(1...TopologyRequest.cellLimit)), ("locked_memory", .flag),
+        ("pmu", .flag), ("boot_menu", .flag),
         ("maxphysaddr_mode", .choice(AddressWidthMode.self)), ("maxphysaddr_bits", .whole(32...64)),
-        ("locked_memory", .onlyFlag(false, reason: "memory is locked only with hw:mem_page_size, not available yet")),
         ("viommu_model", .choice(IOMMUModel.self)), ("vif_multiqueue_enabled", .flag), ("virtio_packed_ring", .flag),
         ("watchdog_action", .choice(WatchdogAction.self)), ("serial_port_count", .whole(1...4)),
         ("tpm_version", .choice(TPMVersion.self)), ("tpm_model", .choice(TPMModel.self)),
@@ -79,6 +89,8 @@ enum PropertyTable {
             "quota:cpu_quota": .limit(1_000...17_592_186_044_415),
             "hw_rng:allowed": .flag, "hw_rng:rate_bytes": .whole(0...Int(Int32.max)),
             "hw_rng:rate_period": .whole(1...Int(Int32.max)), "hw_video:ram_max_mb": .whole(0...65_536),
+            "hw:cpu_dedicated_mask": .cpuList,
+            "hw:emulator_threads_policy": .choice(TopologyRequest.EmulatorPolicy.self),
             "pci_passthrough:alias": .unserved("PCI passthrough"),
             "accel:device_profile": .unserved("an accelerator"),
         ]
@@ -96,8 +108,6 @@ enum PropertyTable {
     }()
 
     private static let unserved: [(String, String)] = [
-        ("mem_page_size", "choosing the size of memory pages"), ("cpu_thread_policy", "pinning of CPUs"),
-        ("cpu_dedicated_mask", "pinning of CPUs"), ("emulator_threads_policy", "pinning of CPUs"),
         ("cpu_realtime", "real-time scheduling"), ("cpu_realtime_mask", "real-time scheduling"),
         ("pci_numa_affinity_policy", "PCI passthrough"), ("pmem", "persistent memory"),
         ("mem_encryption", "encryption of memory"), ("mem_encryption_model", "encryption of memory"),
@@ -106,6 +116,6 @@ enum PropertyTable {
     ]
 
     private static let unservedFamilies: [(String, String)] = [
-        ("numa_", "NUMA placement"), ("ephemeral_encryption", "encryption of local disks"),
+        ("ephemeral_encryption", "encryption of local disks")
     ]
 }

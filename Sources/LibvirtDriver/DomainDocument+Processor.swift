@@ -1,3 +1,4 @@
+internal import Compute
 internal import GuestHardware
 internal import XML
 
@@ -17,6 +18,7 @@ extension DomainDocument {
             if let mode = processor.addressWidthMode {
                 XMLNode("maxphysaddr", ["mode": mode.rawValue, "bits": processor.addressBits.map(String.init)])
             }
+            cells
             // QEMU's own default model takes none.
             if cpu.mode != .none {
                 for feature in cpu.features {
@@ -42,11 +44,12 @@ extension DomainDocument {
             ("shares", processor.shares), ("period", processor.periodMicroseconds),
             ("quota", processor.quotaMicroseconds),
         ]
-        guard figures.contains(where: { $0.1 != nil }) else { return nil }
+        guard figures.contains(where: { $0.1 != nil }) || guest.placement != nil else { return nil }
         return XMLNode("cputune") {
             for (name, value) in figures {
                 if let value { XMLNode(name, text: String(value)) }
             }
+            pins
         }
     }
 }

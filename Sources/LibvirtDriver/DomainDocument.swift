@@ -24,8 +24,10 @@ struct DomainDocument: Sendable {
             XMLNode("uuid", text: instance.id.rawValue)
             DomainMetadata.make(guest, version: settings.version)
             XMLNode("memory", ["unit": "KiB"], text: String(instance.flavor.memoryMiB * 1_024))
-            XMLNode("vcpu", text: String(instance.flavor.vcpus))
+            memoryBacking
+            XMLNode("vcpu", ["cpuset": sharedCPUs], text: String(instance.flavor.vcpus))
             cpuTuning
+            memoryTuning
             systemInformation
             operatingSystem
             features

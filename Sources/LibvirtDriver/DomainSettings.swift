@@ -1,4 +1,5 @@
 internal import GuestHardware
+internal import Model
 
 /// What of the host and the configuration goes into every domain's XML.
 struct DomainSettings: Sendable, Hashable {
@@ -6,6 +7,8 @@ struct DomainSettings: Sendable, Hashable {
     var architecture: String
     /// Where the image names none.
     var machineType: String
+    /// Where guests without cells of their own run; `nil` for all of the host.
+    var sharedCPUs: CPUSet?
     var cpu: CPUSettings
     var diskCache: String
     /// Whether guests' discards reach the disks' files: `ignore` or `unmap`; `nil` is the hypervisor's default.

@@ -1,4 +1,5 @@
 public import Compute
+internal import HostTopology
 internal import Libvirt
 public import Model
 internal import Synchronization
@@ -14,9 +15,11 @@ struct HostCapabilities: Sendable, Hashable {
     var features: [String] = []
     /// What libvirt calls the host by, mostly the uuid of its board.
     var hostUUID: String?
+    var cells: [HostCell] = []
 
     init(_ document: XMLNode) {
         hostUUID = document.first("host/uuid")?.text
+        cells = document.all("host/topology/cells/cell").compactMap { HostCell($0) }
         guard let cpu = document.first("host/cpu") else { return }
         architecture = cpu.first("arch")?.text ?? ""
         cpuModel = cpu.first("model")?.text
@@ -27,6 +30,39 @@ struct HostCapabilities: Sendable, Hashable {
             topology = CPUTopology(
                 cells: max(1, document.all("host/topology/cells/cell").count), sockets: count("sockets"),
                 cores: count("cores") * count("dies"), threads: count("threads"))
+        }
+    }
+}
+
+extension HostCell {
+    /// A cell of libvirt's capabilities; `nil` when it has no number. Only processors that are online are listed with the
+    /// threads of their core.
+    init?(_ cell: XMLNode) {
+        guard let id = cell["id"].flatMap({ Int($0) }) else { return nil }
+        var (cpus, cores): (Set<Int>, Set<CPUSet>) = ([], [])
+        for cpu in cell.all("cpus/cpu") {
+            guard let number = cpu["id"].flatMap({ Int($0) }), (0...CPUSet.highest).contains(number) else { continue }
+            guard let siblings = cpu["siblings"].flatMap({ CPUSet(parsing: $0) }) else { continue }
+            cpus.insert(number)
+            cores.insert(siblings)
+        }
+        let memory = cell.first("memory").map { Self.kibibytes($0.text, $0["unit"]) } ?? 0
+        let pages = cell.all("pages").compactMap { pages -> Pages? in
+            guard let size = pages["size"], let count = Int(pages.text) else { return nil }
+            return Pages(sizeKiB: Self.kibibytes(size, pages["unit"]), total: count)
+        }
+        self.init(
+            id: id, memoryMiB: memory / 1_024, cpus: CPUSet(cpus),
+            cores: cores.sorted { ($0.sorted.first ?? 0) < ($1.sorted.first ?? 0) }, pages: pages)
+    }
+
+    private static func kibibytes(_ text: String, _ unit: String?) -> Int {
+        let number = Int(text) ?? 0
+        return switch unit {
+        case "b", "bytes": number / 1_024
+        case "MiB": number * 1_024
+        case "GiB": number * 1_048_576
+        default: number
         }
     }
 }
@@ -49,6 +85,7 @@ extension LibvirtDriver {
                 architecture: capabilities.architecture, cpuTopology: capabilities.topology,
                 cpuFeatures: capabilities.features, uptimeSeconds: Self.uptime())
             capacity.sharedStorage = disk.sharedKind
+            capacity.cells = capabilities.cells
             capacity.traits = await traits(connection, capabilities)
             return capacity
         }

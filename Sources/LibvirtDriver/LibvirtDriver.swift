@@ -200,6 +200,7 @@ public final class LibvirtDriver: VirtDriver {
             randomDevice: configuration[LibvirtDriverOptions.randomDevice],
             memoryStatisticsPeriod: max(0, configuration[LibvirtDriverOptions.memoryStatisticsPeriod]),
             network: binding, version: Self.version)
+        settings.sharedCPUs = CPUSet(parsing: configuration[ComputeOptions.cpuSharedSet])
         settings.nics = NICSettings(
             receiveQueueSize: configuration[LibvirtDriverOptions.receiveQueueSize],
             transmitQueueSize: configuration[LibvirtDriverOptions.transmitQueueSize],

@@ -10,6 +10,7 @@ public struct HostUsage: Sendable, Hashable, Codable {
     /// Builds that failed since the last one that succeeded.
     public var failedBuilds: Int?
     public var metrics: [HostMetric]?
+    public var cells: [HostCellReport]?
 
     public init() {}
 
@@ -44,6 +45,7 @@ extension HostReport {
         if ioWorkload != base.ioWorkload { usage.ioWorkload = ioWorkload }
         if failedBuilds != base.failedBuilds { usage.failedBuilds = failedBuilds }
         if metrics != base.metrics { usage.metrics = metrics ?? [] }
+        if cells != base.cells { usage.cells = cells ?? [] }
         var brought = base
         brought.apply(usage)
         return brought.describesTheSame(as: self) ? usage : nil
@@ -58,6 +60,7 @@ extension HostReport {
         ioWorkload = usage.ioWorkload ?? ioWorkload
         failedBuilds = usage.failedBuilds ?? failedBuilds
         if let told = usage.strays { strays = told.isEmpty ? nil : told }
+        if let told = usage.cells { cells = told.isEmpty ? nil : told }
         if let told = usage.metrics { metrics = told.isEmpty ? nil : told }
     }
 
@@ -105,7 +108,8 @@ extension HostReport {
             (0...(1 << 40)).contains(uptimeSeconds ?? 0),
             ratios.allSatisfy({ $0 >= 0 && $0 <= 1_000_000 }), texts.allSatisfy({ $0.utf8.count <= 1_024 }),
             lists.allSatisfy({ list in list.count <= 4_096 && list.allSatisfy { $0.utf8.count <= 255 } }),
-            (metrics ?? []).allSatisfy(\.value.isFinite), sequence >= 0, sequence < 1 << 62, measuredAt.isPossible
+            (metrics ?? []).allSatisfy(\.value.isFinite), (cells ?? []).count <= 1_024,
+            (cells ?? []).allSatisfy(\.isPossible), sequence >= 0, sequence < 1 << 62, measuredAt.isPossible
         else {
             throw Failure(.invalidParameters, "the report of host \(host) holds a value that no host can have")
         }

@@ -116,7 +116,24 @@ public struct Instance: Sendable, Hashable, Codable {
     }
 
     /// What the instance takes from a host.
-    public var resources: Resources { Resources(flavor) }
+    /// Processors that it gets for itself are not among the vCPUs, which stand for a share of the others.
+    public var resources: Resources {
+        var resources = Resources(flavor)
+        resources.vcpus -= dedicatedVCPUs
+        return resources
+    }
+
+    /// How many of its vCPUs get a processor of the host each, for themselves (`hw:cpu_policy`).
+    public var dedicatedVCPUs: Int {
+        switch flavor.extraSpecs["hw:cpu_policy"] ?? imageProperties?["hw_cpu_policy"] {
+        case "dedicated": return flavor.vcpus
+        case "mixed":
+            let mask = flavor.extraSpecs["hw:cpu_dedicated_mask"] ?? ""
+            let text = mask.hasPrefix("^") ? "0-\(max(0, flavor.vcpus - 1)),\(mask)" : mask
+            return min(flavor.vcpus, CPUSet(parsing: text)?.count ?? 0)
+        default: return 0
+        }
+    }
 }
 
 /// Keeps those who are not administrators from changing an instance.

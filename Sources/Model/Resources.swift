@@ -84,6 +84,8 @@ public struct HostReport: Sendable, Hashable, Codable {
     public var metrics: [HostMetric]?
     /// The file system of the instances' folder, where other hosts may use it too; `nil` for a local one.
     public var sharedStorage: String?
+    /// The NUMA cells; `nil` from an agent that does not tell them.
+    public var cells: [HostCellReport]?
 
     public init(
         host: HostName, uuid: String, hypervisorHostname: String, hypervisorType: String, hypervisorVersion: Int,

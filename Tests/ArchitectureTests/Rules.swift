@@ -3,7 +3,8 @@ struct Rules {
     /// From the bottom up. A target depends only on what stands before it.
     static let order = [
         "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgres", "CGnuTLS", "CCrypt", "CSystem",
-        "Model", "GuestHardware", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML", "Processes", "HTTP",
+        "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML",
+        "Processes", "HTTP",
         "RPC", "SQLite",
         "Tasks", "TaskStore", "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database",
         "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Metadata", "Notifications", "Simulation",
@@ -24,6 +25,7 @@ struct Rules {
     static let narrow: [String: Set<String>] = [
         "Model": [],
         "GuestHardware": ["Model"],
+        "HostTopology": ["Model", "GuestHardware"],
         "Scheduling": ["Model"],
         "Libvirt": ["CLibvirt", "CSystem", "Telemetry", "XML"],
         "Tasks": ["Model", "Telemetry"],

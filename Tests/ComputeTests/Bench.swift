@@ -20,12 +20,13 @@ final class Bench: Sendable {
     private let settings: [String: String]
 
     init(
-        host: FakeHost = FakeHost(), folder: Folder? = nil, settings: [String: String] = [:],
+        host: FakeHost = FakeHost(), folder: Folder? = nil, capacity: HostCapacity = .fake,
+        settings: [String: String] = [:],
         hook: FakeDriver.Hook? = nil
     ) throws {
         self.folder = try folder ?? Folder()
         conductor = try FakeConductor()
-        driver = FakeDriver(host: host, hook: hook)
+        driver = FakeDriver(host: host, capacity: capacity, hook: hook)
         self.settings = settings
         try AgentIdentity(
             host: HostName("host1"), secret: FakeConductor.agentSecret,

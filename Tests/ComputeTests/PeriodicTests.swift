@@ -158,7 +158,7 @@ struct PeriodicTests {
         let (instance, other) = (Instance.test(vcpus: 2, memoryMiB: 2_048), Instance.test())
         try await bench.run { agent in
             try await agent.built(instance)
-            agent.core.tracker.measured(Resources(vcpus: 1, memoryMiB: 1_024, diskGiB: 0))
+            agent.core.tracker.measured(Resources(vcpus: 1, memoryMiB: 1_024, diskGiB: 0), nil)
             try await agent.core.audit()
             let ledger = agent.core.tracker.snapshot
             #expect(ledger.promised == instance.resources && ledger.limit.memoryMiB < ledger.promised.memoryMiB)

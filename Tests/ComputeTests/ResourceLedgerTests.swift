@@ -1,3 +1,5 @@
+import GuestHardware
+import HostTopology
 import Model
 import Testing
 
@@ -18,23 +20,30 @@ struct ResourceLedgerTests {
             resources: Resources(vcpus: vcpus, memoryMiB: memoryMiB, diskGiB: diskGiB))
     }
 
+    private func add(_ ledger: inout ResourceLedger, _ claim: Claim) throws(ClaimError) {
+        try ledger.add(claim.id, for: claim.instance, claim.resources)
+    }
+
     @Test(
         "A claim that does not fit names each short resource, what was asked and what is free",
         arguments: [
-            (2, 4_097, 1, [ClaimError.Shortage(resource: "memory_mib", requested: 4_097, free: 4_096)]),
-            (9, 1, 1, [.init(resource: "vcpus", requested: 9, free: 8)]),
-            (1, 1, 101, [.init(resource: "disk_gib", requested: 101, free: 100)]),
+            (
+                2, 4_097, 1,
+                [ClaimError.Shortage(resource: "memory_mib", requested: 4_097, free: 4_096, total: 4_096, limit: 4_096)]
+            ),
+            (9, 1, 1, [.init(resource: "vcpus", requested: 9, free: 8, total: 8, limit: 8)]),
+            (1, 1, 101, [.init(resource: "disk_gib", requested: 101, free: 100, total: 100, limit: 100)]),
             (
                 9, 1, 101,
                 [
-                    .init(resource: "vcpus", requested: 9, free: 8),
-                    .init(resource: "disk_gib", requested: 101, free: 100),
+                    .init(resource: "vcpus", requested: 9, free: 8, total: 8, limit: 8),
+                    .init(resource: "disk_gib", requested: 101, free: 100, total: 100, limit: 100),
                 ]
             ),
         ])
     func refusal(vcpus: Int, memory: Int, disk: Int, expected: [ClaimError.Shortage]) {
         var ledger = ledger()
-        #expect(throws: ClaimError.insufficient(expected)) { try ledger.add(claim(vcpus, memory, disk)) }
+        #expect(throws: ClaimError.insufficient(expected)) { try add(&ledger, claim(vcpus, memory, disk)) }
         #expect(ledger.promised == .zero)
     }
 
@@ -42,16 +51,16 @@ struct ResourceLedgerTests {
     func ratios() throws {
         var ledger = ledger(cpu: 4, memory: 1.5, reservedMemory: 512)
         #expect(ledger.limit == Resources(vcpus: 32, memoryMiB: 5_376, diskGiB: 100))
-        try ledger.add(claim(32, 5_376, 100))
-        #expect(throws: ClaimError.self) { try ledger.add(claim(1, 0, 0, "b")) }
+        try add(&ledger, claim(32, 5_376, 100))
+        #expect(throws: ClaimError.self) { try add(&ledger, claim(1, 0, 0, "b")) }
         #expect(ledger.used == Resources(vcpus: 32, memoryMiB: 5_888, diskGiB: 100))
     }
 
     @Test("An instance holds one claim, and giving it back frees all of it")
     func once() throws {
         var ledger = ledger()
-        try ledger.add(claim(1, 2, 3))
-        #expect(throws: ClaimError.exists(ClaimID("claim-a"))) { try ledger.add(claim(1, 2, 3)) }
+        try add(&ledger, claim(1, 2, 3))
+        #expect(throws: ClaimError.exists(ClaimID("claim-a"))) { try add(&ledger, claim(1, 2, 3)) }
         ledger.remove(InstanceID("a"))
         #expect(ledger.promised == .zero)
         #expect(ledger.remove(InstanceID("a")) == nil)
@@ -60,8 +69,8 @@ struct ResourceLedgerTests {
     @Test("Negative and absurd amounts are refused", arguments: [-1, Int.max, 1 << 41])
     func absurd(amount: Int) {
         var ledger = ledger()
-        #expect(throws: ClaimError.self) { try ledger.add(claim(amount, 1, 1)) }
-        #expect(throws: ClaimError.self) { try ledger.add(claim(1, amount, 1)) }
+        #expect(throws: ClaimError.self) { try add(&ledger, claim(amount, 1, 1)) }
+        #expect(throws: ClaimError.self) { try add(&ledger, claim(1, amount, 1)) }
         #expect(ledger.claims.isEmpty)
     }
 
@@ -70,8 +79,9 @@ struct ResourceLedgerTests {
         var ledger = ledger()
         ledger.restore(claim(20, 1, 1, "old"))
         #expect(ledger.promised.vcpus == 20)
-        #expect(throws: ClaimError.insufficient([.init(resource: "vcpus", requested: 1, free: 0)])) {
-            try ledger.add(claim(1, 1, 1, "new"))
+        #expect(throws: ClaimError.insufficient([.init(resource: "vcpus", requested: 1, free: 0, total: 8, limit: 8)]))
+        {
+            try add(&ledger, claim(1, 1, 1, "new"))
         }
     }
 
@@ -100,5 +110,101 @@ struct ResourceLedgerTests {
         #expect(tracker.snapshot.claims == [InstanceID("a"): new])
         tracker.release(new)
         #expect(tracker.snapshot.promised == .zero)
+    }
+
+    @Test(
+        "However claims come, end, move and are read again, what is promised is their sum and within the limit",
+        arguments: 1...20)
+    func random(seed: UInt64) throws {
+        var generator = Generator(seed: seed)
+        var ledger = ledger(cpu: 2, reservedMemory: 512)
+        ledger.topology = .twoCells
+        var journal: [InstanceID: Claim] = [:]
+        let pinned = try #require(
+            try GuestHardware(
+                flavor: Flavor(
+                    id: FlavorID("1"), name: "m", vcpus: 2, memoryMiB: 256, rootGiB: 1,
+                    extraSpecs: ["hw:cpu_policy": "dedicated"]), imageProperties: [:]
+            ).topology)
+        for step in 0..<300 {
+            let instance = InstanceID("i\(Int.random(in: 0..<30, using: &generator))")
+            switch Int.random(in: 0..<10, using: &generator) {
+            case 0..<6:
+                let isPinned = Bool.random(using: &generator)
+                let asked = Resources(
+                    vcpus: isPinned ? 0 : Int.random(in: 1...4, using: &generator),
+                    memoryMiB: isPinned ? 256 : Int.random(in: 1...1_024, using: &generator), diskGiB: 1)
+                do throws(ClaimError) {
+                    let claim = try ledger.add(ClaimID("c\(step)"), for: instance, asked, isPinned ? pinned : nil)
+                    #expect(journal[instance] == nil)
+                    journal[instance] = claim
+                } catch {
+                    switch error {
+                    case .exists: #expect(journal[instance] != nil)
+                    case .insufficient(let shortages):
+                        #expect(!shortages.isEmpty && shortages.allSatisfy { $0.requested > $0.free })
+                    case .invalid: Issue.record("nothing invalid was asked for")
+                    }
+                }
+            case 6..<9:
+                let released = ledger.remove(instance)
+                #expect(released == journal.removeValue(forKey: instance))
+            default:
+                // A restart: the memory is made of the journal.
+                ledger = ResourceLedger(
+                    total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
+                    claims: Array(journal.values))
+            }
+            #expect(ledger.claims == journal)
+            #expect(ledger.promised == journal.values.reduce(.zero) { $0 + $1.resources })
+            let room = ledger.limit - ledger.promised
+            #expect(room.vcpus >= 0 && room.memoryMiB >= 0 && room.diskGiB >= 0)
+            let own = journal.values.compactMap(\.placement).flatMap { Array($0.dedicatedCPUs.numbers) }
+            #expect(Set(own).count == own.count && Set(own).isSubset(of: [2, 3, 6, 7]))
+        }
+    }
+
+    @Test("A refusal says what is short of the cells, too, and in one line")
+    func cells() throws {
+        var ledger = ledger()
+        let wanted = try #require(
+            try GuestHardware(
+                flavor: Flavor(
+                    id: FlavorID("1"), name: "m", vcpus: 2, memoryMiB: 256, rootGiB: 1,
+                    extraSpecs: ["hw:cpu_policy": "dedicated"]), imageProperties: [:]
+            ).topology)
+        let asked = Resources(vcpus: 0, memoryMiB: 5_000, diskGiB: 1)
+        ledger.topology = .twoCells
+        for name in ["a", "b"] {
+            try ledger.add(ClaimID(name), for: InstanceID(name), Resources(vcpus: 0, memoryMiB: 1, diskGiB: 1), wanted)
+        }
+        let error = #expect(throws: ClaimError.self) {
+            try ledger.add(ClaimID("c"), for: InstanceID("c"), asked, wanted)
+        }
+        #expect(
+            error?.failure.message
+                == "memory_mib: 5000 requested, 4094 free of 4096; dedicated_cpus: 2 requested, 0 free of 2")
+    }
+}
+
+extension HostTopology {
+    /// Two cells of four processors, of which the last two are dedicated.
+    static let twoCells = HostTopology(
+        cells: [(0, 0..<4), (1, 4..<8)].map { id, cpus in
+            HostCell(
+                id: id, memoryMiB: 2_048, cpus: CPUSet(Set(cpus)), cores: cpus.map { CPUSet([$0]) }, pages: [])
+        }, shared: CPUSet([0, 1, 4, 5]), dedicated: CPUSet([2, 3, 6, 7]))
+}
+
+private struct Generator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 | 1 }
+
+    mutating func next() -> UInt64 {
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return state
     }
 }

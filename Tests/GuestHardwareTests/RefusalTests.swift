@@ -8,7 +8,8 @@ struct RefusalTests {
         "A value that is none names property, origin, value, and what would do",
         arguments: [
             Row(
-                ["hw:cpu_policy": "dedicated"], [:], "hw:cpu_policy (flavor extra spec) = 'dedicated': shared is wanted"
+                ["hw:cpu_policy": "pinned"], [:],
+                "hw:cpu_policy (flavor extra spec) = 'pinned': one of shared, dedicated, mixed is wanted"
             ),
             Row(["hw:pmu": "maybe"], [:], "hw:pmu (flavor extra spec) = 'maybe': true or false is wanted"),
             Row(
@@ -63,15 +64,6 @@ struct RefusalTests {
     @Test(
         "What is not built yet is refused by its name",
         arguments: [
-            Row(
-                ["hw:numa_nodes": "2"], [:],
-                "hw:numa_nodes (flavor extra spec) = '2': NUMA placement is not available yet"),
-            Row(["hw:numa_cpus.0": "0,1"], [:], "hw:numa_cpus.0 (flavor extra spec) = '0,1': NUMA placement"),
-            Row([:], ["hw_numa_nodes": "2"], "hw_numa_nodes (image property) = '2': NUMA placement"),
-            Row(["hw:mem_page_size": "large"], [:], "choosing the size of memory pages is not available yet"),
-            Row([:], ["hw_mem_page_size": "2MB"], "choosing the size of memory pages is not available yet"),
-            Row(["hw:cpu_thread_policy": "isolate"], [:], "pinning of CPUs"),
-            Row(["hw:emulator_threads_policy": "share"], [:], "pinning of CPUs"),
             Row(["hw:cpu_realtime": "yes"], [:], "real-time scheduling"),
             Row(["pci_passthrough:alias": "gpu:1"], [:], "PCI passthrough"),
             Row([:], ["hw_pci_numa_affinity_policy": "socket"], "PCI passthrough"),
@@ -80,7 +72,6 @@ struct RefusalTests {
             Row(["hw:ephemeral_encryption_format": "luks"], [:], "encryption of local disks"),
             Row([:], ["hw_emulation_architecture": "aarch64"], "emulation of another architecture"),
             Row(["accel:device_profile": "fpga"], [:], "an accelerator"),
-            Row(["hw:locked_memory": "true"], [:], "memory is locked only with hw:mem_page_size"),
         ])
     func unserved(_ row: Row<String>) {
         #expect(refusal(row.specs, row.properties).contains(row.expected))

@@ -1,6 +1,7 @@
 import Compute
 import Foundation
 import GuestHardware
+import HostTopology
 import Model
 import Testing
 import XML
@@ -16,12 +17,16 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
     var vcpus = 2
     /// The properties of the image that the guest is rescued with; `nil` for one that is not.
     var rescue: [String: String]?
+    /// Where it is on its host's cells.
+    var placement: TopologyPlacement?
     let settings: DomainSettings
 
     init(
         _ name: String, _ specs: [String: String] = [:], _ properties: [String: String] = [:], vcpus: Int = 2,
-        virtType: String = "kvm", rescue: [String: String]? = nil, _ change: (inout DomainSettings) -> Void = { _ in }
+        virtType: String = "kvm", rescue: [String: String]? = nil, placement: TopologyPlacement? = nil,
+        _ change: (inout DomainSettings) -> Void = { _ in }
     ) {
+        self.placement = placement
         (self.name, self.specs, self.properties, self.vcpus) = (name, specs, properties, vcpus)
         self.rescue = rescue
         var settings = Sample.settings(virtType: virtType)
@@ -116,8 +121,41 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
             rescue: ["hw_rescue_bus": "scsi"]),
         GoldenGuest("rescue-stable-usb", rescue: ["hw_rescue_device": "cdrom", "hw_rescue_bus": "usb"]),
         GoldenGuest("iommu-intel", ["hw:viommu_model": "intel"], ["hw_machine_type": "q35"]),
+        GoldenGuest("shared-set") { $0.sharedCPUs = CPUSet([0, 1, 2, 5]) },
+        GoldenGuest("cells", ["hw:numa_nodes": "2"], vcpus: 4, placement: .cells),
+        GoldenGuest("pinned", ["hw:cpu_policy": "dedicated", "quota:cpu_shares": "512"], placement: .pinned),
+        GoldenGuest(
+            "huge-pages", ["hw:mem_page_size": "2MB", "hw:locked_memory": "true"], placement: .hugePages),
         GoldenGuest("iommu-auto", ["hw:viommu_model": "auto"], ["hw_machine_type": "q35"]) { $0.pciePorts = 4 },
     ]
+}
+
+extension TopologyPlacement {
+    /// Two cells, swapped, whose vCPUs share.
+    static let cells = TopologyPlacement(
+        cells: [
+            .init(
+                hostCell: 1, vcpus: CPUSet([0, 1]), memoryMiB: 64, pageSizeKiB: nil, pins: [],
+                sharedCPUs: CPUSet([4, 5, 6, 7])),
+            .init(
+                hostCell: 0, vcpus: CPUSet([2, 3]), memoryMiB: 64, pageSizeKiB: nil, pins: [],
+                sharedCPUs: CPUSet([0, 1, 2, 3])),
+        ], emulatorCPUs: nil, isMemoryLocked: false)
+
+    /// One vCPU with a processor of its own, one that shares, and the emulator apart.
+    static let pinned = TopologyPlacement(
+        cells: [
+            .init(
+                hostCell: 0, vcpus: CPUSet([0, 1]), memoryMiB: 128, pageSizeKiB: nil, pins: [.init(vcpu: 1, cpu: 3)],
+                sharedCPUs: CPUSet([0, 1]), emulatorCPUs: CPUSet([2]))
+        ], emulatorCPUs: CPUSet([2]), isMemoryLocked: false)
+
+    static let hugePages = TopologyPlacement(
+        cells: [
+            .init(
+                hostCell: 0, vcpus: CPUSet([0, 1]), memoryMiB: 128, pageSizeKiB: 2_048, pins: [],
+                sharedCPUs: CPUSet([0, 1]))
+        ], emulatorCPUs: nil, isMemoryLocked: true)
 }
 
 @Suite("Whole documents")
@@ -127,6 +165,7 @@ struct GoldenTests {
     @Test("A guest's document is the one that is kept", arguments: GoldenGuest.all)
     func document(_ golden: GoldenGuest) throws {
         var guest = Sample.guest(specs: golden.specs, properties: golden.properties, vcpus: golden.vcpus)
+        guest.placement = golden.placement
         if let properties = golden.rescue {
             guest.rescueImage = Sample.image([2])
             guest.rescueImage?.properties = properties

@@ -1,3 +1,4 @@
+internal import HostTopology
 internal import Model
 internal import RPC
 
@@ -12,12 +13,16 @@ struct BuildState: OperationState {
     var files: [InjectedFile]?
     var interfaces: [NetworkInterface]?
     var launchedAt: Timestamp?
+    /// Where the claim has put it on the host's cells; read before the domain is defined.
+    var placement: TopologyPlacement?
     var timings: [ReportOperation.StepTiming] = []
 
     var instanceID: InstanceID { instance.id }
 
     var specification: GuestSpecification {
-        GuestSpecification(instance: instance, image: image, interfaces: interfaces ?? [])
+        var guest = GuestSpecification(instance: instance, image: image, interfaces: interfaces ?? [])
+        guest.placement = placement
+        return guest
     }
 
     /// Drops what no record may hold after the step that used it.

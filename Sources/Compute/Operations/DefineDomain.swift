@@ -8,6 +8,7 @@ struct DefineDomain: GuestStep {
     let taskState: TaskState? = .spawning
 
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
+        state.placement = try await tools.guest(state.instanceID)?.specification.placement
         try await tools.driver.define(state.specification)
         return .next
     }
