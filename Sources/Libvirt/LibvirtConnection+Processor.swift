@@ -58,4 +58,21 @@ extension LibvirtConnection {
             return takeString(text)
         }
     }
+
+    /// The host's processors on which each of the first `count` vCPUs of a domain may run.
+    /// - Parameter hostCPUs: up to which number the host's processors are told, 1 to 65,536.
+    public func vcpuPins(
+        of reference: DomainReference, count: Int, hostCPUs: Int
+    ) async throws(LibvirtError) -> [Set<Int>] {
+        let (rows, width) = (max(0, min(count, 4_096)), (max(1, min(hostCPUs, 65_536)) + 7) / 8)
+        return try await call("virDomainGetVcpuPinInfo") { (connection) throws(LibvirtError) in
+            let domain = try DomainHandle(reference, on: connection)
+            var maps = [UInt8](repeating: 0, count: rows * width)
+            let told = virDomainGetVcpuPinInfo(domain.pointer, Int32(rows), &maps, Int32(width), 0)
+            guard told >= 0 else { throw .last("virDomainGetVcpuPinInfo") }
+            return (0..<min(rows, Int(told))).map { row in
+                Set((0..<width * 8).filter { maps[row * width + $0 / 8] & (1 << UInt8($0 % 8)) != 0 })
+            }
+        }
+    }
 }

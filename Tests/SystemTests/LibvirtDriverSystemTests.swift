@@ -2,6 +2,7 @@ import Compute
 import Configuration
 import Crypto
 import Foundation
+import HostTopology
 import LibvirtDriver
 import Model
 import Processes
@@ -49,7 +50,8 @@ struct LibvirtDriverSystemTests {
     }
 
     static func build(
-        _ driver: LibvirtDriver, _ instance: Instance, _ image: TestImage, files: [InjectedFile] = []
+        _ driver: LibvirtDriver, _ instance: Instance, _ image: TestImage, files: [InjectedFile] = [],
+        placement: TopologyPlacement? = nil
     ) async throws -> GuestSpecification {
         try await driver.prepareImage(image.reference, for: instance.flavor) { start, write in
             var offset = Int(start)
@@ -59,8 +61,9 @@ struct LibvirtDriverSystemTests {
                 offset = end
             }
         }
-        let guest = GuestSpecification(
+        var guest = GuestSpecification(
             instance: instance, image: image.reference, interfaces: try await driver.plugNetwork(instance))
+        guest.placement = placement
         try await driver.createDisks(guest)
         try await driver.writeConfigDrive(guest, secrets: ConfigDriveSecrets(adminPassword: "s3cret", files: files))
         try await driver.define(guest)
