@@ -62,6 +62,7 @@ let package = Package(
         library("Telemetry", ["CSystem", "Model"]),
         library("Configuration", ["CSystem", "Model", "Telemetry"]),
         library("Crypto", ["CGnuTLS", "CCrypt", "CSystem", "Model"]),
+        library("Metadata", ["Model", "Crypto"]),
         library("XML", ["CXML2"]),
         library("Processes", ["CSystem", "Telemetry"]),
         library(
@@ -80,13 +81,14 @@ let package = Package(
         library(
             "Compute",
             [
-                "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC",
+                "CSystem", "Model", "GuestHardware", "HostTopology", "ImageFormat", "Metadata", "Telemetry", "Configuration", "Crypto",
+                "HTTP", "RPC",
                 "SQLite", "Tasks", "TaskStore",
             ]),
         library(
             "LibvirtDriver",
             [
-                "CSystem", "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML",
+                "CSystem", "Model", "GuestHardware", "HostTopology", "ImageFormat", "Metadata", "Telemetry", "Configuration", "Crypto", "XML",
                 "Processes", "HTTP",
                 "Libvirt", "Compute",
             ]),
@@ -109,7 +111,7 @@ let package = Package(
         library(
             "ComputeAPI",
             [
-                "Model", "GuestHardware", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Identity",
+                "Model", "GuestHardware", "Metadata", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Identity",
                 "Images", "Database", "Placement",
             ]),
         library(
@@ -130,6 +132,7 @@ let package = Package(
         // Tests.
         tests("ArchitectureTests", []),
         tests("ModelTests", ["Model"]),
+        tests("MetadataTests", ["Metadata", "Model", "Crypto"]),
         tests("GuestHardwareTests", ["GuestHardware", "Model"]),
         tests("HostTopologyTests", ["HostTopology", "GuestHardware", "Model"]),
         tests("ImageFormatTests", ["ImageFormat", "Model"]),
@@ -155,7 +158,7 @@ let package = Package(
         tests(
             "LibvirtDriverTests",
             [
-                "LibvirtDriver", "GuestHardware", "HostTopology", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes",
+                "LibvirtDriver", "GuestHardware", "HostTopology", "Metadata", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes",
             ],
             excluding: ["Golden"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),

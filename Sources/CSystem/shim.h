@@ -1,13 +1,19 @@
 #ifndef APUS_CSYSTEM_H
 #define APUS_CSYSTEM_H
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <limits.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -189,6 +195,80 @@ static inline int apus_terminal_columns(int fd) {
 static inline int64_t apus_file_system_kind(const char *path) {
     struct statfs status;
     return statfs(path, &status) == 0 ? (int64_t)status.f_type : 0;
+}
+
+// Only packets that come in by the device reach the socket: 0, or -1 with errno.
+static inline int apus_bind_to_device(int fd, const char *device) {
+    return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)(strlen(device) + 1));
+}
+
+static inline int apus_interface_request(const char *label, struct ifreq *request) {
+    memset(request, 0, sizeof *request);
+    if (strlen(label) >= sizeof request->ifr_name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(request->ifr_name, label);
+    return 0;
+}
+
+// Gives a device one more IPv4 address, of no network, under a label of the device's name, a colon and a word: 0, or -1
+// with errno.
+static inline int apus_add_address(const char *label, const char *address) {
+    struct ifreq request;
+    if (apus_interface_request(label, &request) != 0) return -1;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    struct sockaddr_in *slot = (struct sockaddr_in *)&request.ifr_addr;
+    slot->sin_family = AF_INET;
+    int done = inet_pton(AF_INET, address, &slot->sin_addr) == 1 ? ioctl(fd, SIOCSIFADDR, &request) : -1;
+    if (done == 0) {
+        slot->sin_addr.s_addr = 0xFFFFFFFFu;
+        done = ioctl(fd, SIOCSIFNETMASK, &request);
+    }
+    int code = errno;
+    close(fd);
+    errno = code;
+    return done;
+}
+
+// Takes the address of a label away again: 0, or -1 with errno.
+static inline int apus_remove_address(const char *label) {
+    struct ifreq request;
+    if (apus_interface_request(label, &request) != 0) return -1;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    int done = ioctl(fd, SIOCGIFFLAGS, &request);
+    if (done == 0) {
+        request.ifr_flags = (short)(request.ifr_flags & ~IFF_UP);
+        done = ioctl(fd, SIOCSIFFLAGS, &request);
+    }
+    int code = errno;
+    close(fd);
+    errno = code;
+    return done;
+}
+
+// The label under which an IPv4 address is on this machine, into `label` of `size` bytes: 1 when it is, 0 when it is not, -1
+// with errno.
+static inline int apus_find_address(const char *address, char *label, size_t size) {
+    struct in_addr wanted;
+    if (inet_pton(AF_INET, address, &wanted) != 1) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct ifaddrs *list;
+    if (getifaddrs(&list) != 0) return -1;
+    int found = 0;
+    for (struct ifaddrs *entry = list; entry; entry = entry->ifa_next) {
+        if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET) continue;
+        if (((struct sockaddr_in *)entry->ifa_addr)->sin_addr.s_addr != wanted.s_addr) continue;
+        // One that is not ours tells more than one that is.
+        if (!found || !strchr(entry->ifa_name, ':')) snprintf(label, size, "%s", entry->ifa_name);
+        found = 1;
+    }
+    freeifaddrs(list);
+    return found;
 }
 
 #endif

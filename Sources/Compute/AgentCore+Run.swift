@@ -35,6 +35,9 @@ extension AgentCore {
                     services.addTask { try await heartbeats().run() }
                     services.addTask { await periodicRunner(isCompared: isCompared).run() }
                     services.addTask { try await serve(serving) }
+                    if configuration[ComputeOptions.servesMetadata] {
+                        services.addTask { await metadataService.run() }
+                    }
                     if !configuration[ComputeOptions.metricsListen].isEmpty {
                         services.addTask { try await serveMetrics() }
                     }
@@ -115,6 +118,12 @@ extension AgentCore {
         if made + removed > 0 {
             Self.log.error("the audit corrected the claims", ["made": made, "removed": removed])
         }
+    }
+
+    private var metadataService: MetadataService {
+        MetadataService(
+            host: identity.host, driver: driver, journal: journal, client: client,
+            cacheLifetime: configuration[ComputeOptions.metadataCacheExpiration])
     }
 
     private func heartbeats() -> Heartbeats {

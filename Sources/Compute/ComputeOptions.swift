@@ -128,6 +128,14 @@ public enum ComputeOptions {
                 ? nil : "node:N,size:KIB,count:N, several separated by semicolons"
         })
 
+    public static let servesMetadata = Option(
+        "compute", "metadata_service", default: true,
+        help: "Whether guests are told of themselves on 169.254.169.254, which is added to their bridges.")
+    public static let metadataCacheExpiration = Option(
+        "api", "metadata_cache_expiration", default: Duration.seconds(15),
+        help: "How long what a guest is told may be behind what the user has changed.",
+        check: { $0 >= .zero && $0 <= .seconds(3_600) ? nil : "0 to 3600 s" })
+
     public static let listen = Option(
         "compute", "listen", default: "127.0.0.1:8783", help: "Address and port of the agent's RPC.",
         check: { (try? ListenAddress($0)) == nil ? "ADDRESS:PORT, an IPv6 address in brackets" : nil })
@@ -155,7 +163,8 @@ public enum ComputeOptions {
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
             initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
             reservedHostMemoryMB.erased,
-            cpuSharedSet.erased, cpuDedicatedSet.erased, reservedHugePages.erased,
+            servesMetadata.erased, metadataCacheExpiration.erased, cpuSharedSet.erased, cpuDedicatedSet.erased,
+            reservedHugePages.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
             recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
             runningDeletedAction.erased, runningDeletedPollInterval.erased, runningDeletedTimeout.erased,

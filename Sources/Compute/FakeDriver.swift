@@ -1,4 +1,5 @@
 internal import HostTopology
+public import Metadata
 public import Model
 internal import Synchronization
 
@@ -104,6 +105,17 @@ public final class FakeDriver: VirtDriver {
             [HostMetric(name: "cpu.percent", value: 0.25, source: "fake", measuredAt: Timestamp(microseconds: 1))]
         }
     }
+
+    public func guestBridges() async throws -> [String] { try await perform(.guestBridges, nil) { $0.bridges } }
+
+    public func guest(onBridge bridge: String, macAddress: String) async throws -> InstanceID? {
+        try await perform(.guestOnBridge, nil) { state in
+            guard state.bridges.contains(bridge) else { return nil }
+            return state.networks.first { $0.value.contains { $0.macAddress == macAddress } }?.key
+        }
+    }
+
+    public func metadataSettings() async throws -> MetadataSettings { MetadataSettings(domain: "novalocal") }
 
     public func guests() async throws -> [GuestObservation] {
         try await perform(.guests, nil) { state in

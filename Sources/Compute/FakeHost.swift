@@ -51,6 +51,8 @@ public final class FakeHost: Sendable {
         /// The copies of root disks, with their bytes.
         public var snapshots: [SnapshotName: [UInt8]] = [:]
         var lastAddress = 0
+        /// The host's bridges with guests.
+        public var bridges: [String] = []
 
         public init() {}
 

@@ -1,4 +1,5 @@
 public import HostTopology
+public import Metadata
 public import Model
 
 /// All that a driver needs to make an instance's guest; kept in the agent's journal for as long as the instance is
@@ -222,6 +223,12 @@ public protocol VirtDriver: Sendable {
     func injectNMI(_ id: InstanceID) async throws
     /// Counters of a running guest. `.conflict` when it is off.
     func diagnostics(_ id: InstanceID) async throws -> GuestDiagnostics
+    /// The host's bridges that guests of ours are on, or may come to be.
+    func guestBridges() async throws -> [String]
+    /// Whose guest has a NIC of that MAC on that bridge; `nil` for none of ours.
+    func guest(onBridge bridge: String, macAddress: String) async throws -> InstanceID?
+    /// What the operator's configuration tells guests. Read each time.
+    func metadataSettings() async throws -> MetadataSettings
     /// The last bytes of the console log, at most `limit`.
     func consoleLog(_ id: InstanceID, limit: Int) async throws -> [UInt8]
 }

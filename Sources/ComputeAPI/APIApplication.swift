@@ -41,7 +41,11 @@ public struct APIApplication: Sendable {
             "/apus/v1",
             adminRouter(database: database, conductor: conductor, authenticate: authenticate, now: now))
         router.on(.get, "/") { request in Self.index(baseURL(of: request)) }
-        router.notFound = { _ in APIError.notFound("The resource could not be found.").response }
+        let metadata = SignedMetadata(database, imageStorage, settings)
+        router.notFound = { request in
+            if let metadata, SignedMetadata.isFor(request) { return try await metadata.answer(request) }
+            return APIError.notFound("The resource could not be found.").response
+        }
         router.failure = { _, error in computeAnswer(to: error) }
         self.router = router
     }

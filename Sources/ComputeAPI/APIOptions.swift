@@ -27,6 +27,12 @@ public enum APIOptions {
         "DEFAULT", "default_availability_zone", default: "nova",
         help: "The zone of hosts that are in no aggregate with a zone.")
 
+    public static let metadataSecret = Option(
+        "neutron", "metadata_proxy_shared_secret", default: "",
+        help: "What a metadata proxy signs its requests with. Empty: this service answers no such requests.",
+        isSecret: true)
+    public static let guestDomain = CommonOptions.dhcpDomain
+
     /// What images made of servers are.
     public enum SnapshotFormat: String, Sendable, CaseIterable, ChoiceOption {
         case qcow2, raw
@@ -105,7 +111,8 @@ public enum APIOptions {
         availabilityZone.erased, snapshotFormat.erased, nonInheritableProperties.erased, rescueImageID.erased,
         instances.erased, cores.erased, ram.erased, metadataItems.erased, injectedFiles.erased,
         injectedFileContentBytes.erased, injectedFilePathLength.erased, keyPairs.erased, serverGroups.erased,
-        serverGroupMembers.erased, isQuotaRechecked.erased, maxLocalBlockDevices.erased,
+        serverGroupMembers.erased, isQuotaRechecked.erased, maxLocalBlockDevices.erased, metadataSecret.erased,
+        guestDomain.erased,
     ]
 
     @Sendable private static func quota(_ value: Int) -> String? { value >= -1 ? nil : "-1 or more" }

@@ -25,6 +25,10 @@ public struct APISettings: Sendable, Hashable {
     public var rescueImage: ImageID?
     /// How many disks on the host one creation may ask for; -1 for any number.
     public var maxLocalBlockDevices: Int
+    /// What a proxy signs requests for guests' metadata with; empty: nobody may ask.
+    public var metadataSecret = ""
+    /// Appended to guests' hostnames; empty for none.
+    public var guestDomain = ""
 
     public init(
         quotas: QuotaLimits = QuotaLimits(), isQuotaRechecked: Bool = true, maxLimit: Int = 1_000,
@@ -67,5 +71,7 @@ public struct APISettings: Sendable, Hashable {
             nonInheritableProperties: Set(configuration[APIOptions.nonInheritableProperties]),
             rescueImage: rescue.isEmpty ? nil : ImageID(rescue.lowercased()),
             maxLocalBlockDevices: configuration[APIOptions.maxLocalBlockDevices])
+        metadataSecret = configuration[APIOptions.metadataSecret]
+        guestDomain = configuration[APIOptions.guestDomain]
     }
 }

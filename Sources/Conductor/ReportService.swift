@@ -74,6 +74,13 @@ struct ReportService: Sendable {
             try requireSelf(params.host, call)
             return .init(instances: try await database.instances.list(on: params.host))
         }
+        server.register(GetHostInstance.self, allowed: [.host]) { params, call in
+            try requireSelf(params.host, call)
+            guard let instance = try await database.instances.find(params.instance), instance.host == params.host else {
+                throw Failure(.notFound, "instance \(params.instance) is not on host \(params.host)")
+            }
+            return .init(instance: instance)
+        }
         server.register(DescribeInstances.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)
             return .init(instances: try await describe(params.instances))

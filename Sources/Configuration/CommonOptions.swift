@@ -10,6 +10,15 @@ public enum CommonOptions {
         "DEFAULT", "state_path", default: "/var/lib/apus", help: "Folder of what the daemons keep.",
         check: { $0.hasPrefix("/") ? nil : "an absolute path" })
 
+    /// Of those programs that tell guests of themselves; not among `all`.
+    public static let dhcpDomain = Option(
+        "api", "dhcp_domain", default: "novalocal", help: "Domain that guests' hostnames are given in their metadata.",
+        check: { domain in
+            domain.utf8.allSatisfy { byte in
+                (48...57).contains(byte) || (97...122).contains(byte | 32) || byte == 45 || byte == 46
+            } ? nil : "a domain, or nothing"
+        })
+
     public static let all: [AnyOption] = [host.erased, statePath.erased]
 }
 

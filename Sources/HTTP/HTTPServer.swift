@@ -44,7 +44,8 @@ public final class HTTPServer: Sendable {
     }
 
     private func open() throws(HTTPServerError) -> Daemon {
-        let (listener, port) = try openListener(configuration.address, configuration.port)
+        let (listener, port) = try openListener(
+            configuration.address, configuration.port, device: configuration.device)
         defer { close(listener) }
         let refusal = HTTPServerError.refused(address: configuration.address, isTLS: configuration.tls != nil)
         guard let watch = ConnectionWatch(configuration) else { throw refusal }

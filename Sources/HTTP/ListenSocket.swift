@@ -3,7 +3,9 @@ internal import CSystem
 internal import Glibc
 
 /// Opens a listening TCP socket and tells the port it got.
-func openListener(_ address: String, _ port: UInt16) throws(HTTPServerError) -> (socket: Int32, port: UInt16) {
+func openListener(
+    _ address: String, _ port: UInt16, device: String? = nil
+) throws(HTTPServerError) -> (socket: Int32, port: UInt16) {
     guard var target = SocketAddress(address, port) else { throw .badAddress(address) }
     let listener = socket(target.family, Int32(SOCK_STREAM.rawValue), 0)
     guard listener >= 0 else { throw failure("socket", address, port) }
@@ -14,6 +16,9 @@ func openListener(_ address: String, _ port: UInt16) throws(HTTPServerError) -> 
         guard apus_set_close_on_exec(listener) == 0, apus_set_nonblocking(listener) == 0,
             setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, size) == 0
         else { throw failure("setsockopt", address, port) }
+        if let device {
+            guard apus_bind_to_device(listener, device) == 0 else { throw failure("SO_BINDTODEVICE", address, port) }
+        }
         if target.family == AF_INET6 {
             guard setsockopt(listener, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &off, size) == 0 else {
                 throw failure("setsockopt", address, port)

@@ -18,6 +18,8 @@ public struct ServerConfiguration: Sendable {
     public var name: String
     /// An IPv4 or IPv6 address as text; `::` listens on both families.
     public var address: String
+    /// Only what comes in by this network device is answered; `nil` for all of them. Needs root.
+    public var device: String?
     /// 0 for any free one.
     public var port: UInt16
     public var tls: ServerTLS?

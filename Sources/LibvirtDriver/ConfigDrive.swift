@@ -1,5 +1,6 @@
 internal import Compute
 internal import Crypto
+internal import Metadata
 internal import Model
 internal import Processes
 internal import Telemetry
@@ -27,7 +28,7 @@ struct ConfigDrive: Sendable {
     ///
     /// Its content, which may hold a password, is in a folder beside `path` that only root can enter, and only while
     /// the program runs.
-    func write(_ content: ConfigDriveContent, to path: String) async throws {
+    func write(_ content: MetadataContent, to path: String) async throws {
         let folder = path + ".content"
         let unfinished = path + ".new"
         do {

@@ -2,6 +2,7 @@ public import Compute
 internal import Configuration
 internal import Crypto
 internal import Libvirt
+public import Metadata
 public import Model
 internal import Telemetry
 
@@ -130,14 +131,14 @@ extension LibvirtDriver {
     public func writeConfigDrive(_ guest: GuestSpecification, secrets: ConfigDriveSecrets) async throws {
         let surroundings = try ready()
         let folder = try InstanceFolder(guest.instance.id, in: instancesPath)
-        let content = try ConfigDriveContent(
-            guest, secrets: secrets, seed: randomBytes(512), settings: try await configDriveSettings())
+        let content = try MetadataContent(
+            MetadataSubject(guest, secrets), seed: randomBytes(512), settings: try await metadataSettings())
         try await surroundings.configDrive.write(content, to: folder.configDrive(of: guest))
     }
 
     /// Read each time: the operator's data may change while the agent runs.
-    private func configDriveSettings() async throws -> ConfigDriveSettings {
-        var settings = ConfigDriveSettings(domain: configuration[LibvirtDriverOptions.dhcpDomain])
+    public func metadataSettings() async throws -> MetadataSettings {
+        var settings = MetadataSettings(domain: configuration[LibvirtDriverOptions.dhcpDomain])
         let path = configuration[LibvirtDriverOptions.vendorDataPath]
         guard !path.isEmpty else { return settings }
         let bytes = try await files.run { () throws(Failure) in try Files.read(path, limit: 1 << 20) }

@@ -143,13 +143,7 @@ public enum LibvirtDriverOptions {
         "image_cache", "remove_unused_resized_minimum_age_seconds", default: Duration.seconds(3_600),
         help: "The same for the templates of ephemeral and swap disks.", check: { $0 >= .zero ? nil : "0 or more" })
 
-    public static let dhcpDomain = Option(
-        "api", "dhcp_domain", default: "novalocal", help: "Domain that guests' hostnames are given in config drives.",
-        check: { domain in
-            domain.utf8.allSatisfy { byte in
-                (48...57).contains(byte) || (97...122).contains(byte | 32) || byte == 45 || byte == 46
-            } ? nil : "a domain, or nothing"
-        })
+    public static let dhcpDomain = CommonOptions.dhcpDomain
 
     public static let vendorDataPath = Option(
         "api", "vendordata_jsonfile_path", default: "",

@@ -3,11 +3,12 @@ struct Rules {
     /// From the bottom up. A target depends only on what stands before it.
     static let order = [
         "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgres", "CGnuTLS", "CCrypt", "CSystem",
-        "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "XML",
+        "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "Metadata",
+        "XML",
         "Processes", "HTTP",
         "RPC", "SQLite",
         "Tasks", "TaskStore", "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database",
-        "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Metadata", "Notifications", "Simulation",
+        "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Notifications", "Simulation",
         "CommandLine",
         "apus-compute", "apus-conductor", "apus-scheduler", "apus-api", "apus",
     ]

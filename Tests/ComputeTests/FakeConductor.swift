@@ -16,6 +16,8 @@ final class FakeConductor: Sendable {
         var hosts: [HostReport] = []
         var hostChanges: [ReportHostChange.Params] = []
         var wholeHostReports = 0
+        /// How often one instance was asked for.
+        var instancesFetched = 0
         var heartbeats: [Heartbeat.Params] = []
         var downloads = 0
         /// The bytes that came whole, by image.
@@ -126,6 +128,13 @@ final class FakeConductor: Sendable {
         }
         server.register(ListHostInstances.self, allowed: [.host]) { _, _ in
             ListHostInstances.Result(instances: self.state.withLock { $0.script.placed })
+        }
+        server.register(GetHostInstance.self, allowed: [.host]) { params, _ in
+            self.hear { $0.instancesFetched += 1 }
+            guard let found = self.state.withLock({ $0.script.placed.first { $0.id == params.instance } }) else {
+                throw Failure(.notFound, "instance \(params.instance) is not on host \(params.host)")
+            }
+            return GetHostInstance.Result(instance: found)
         }
         server.register(DescribeInstances.self, allowed: [.host]) { params, _ in
             self.hear { $0.described += params.instances }

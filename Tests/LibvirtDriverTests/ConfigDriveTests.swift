@@ -1,6 +1,7 @@
 import Compute
 import Crypto
 import Foundation
+import Metadata
 import Model
 import Processes
 import Telemetry
@@ -12,9 +13,9 @@ import Testing
 struct ConfigDriveTests {
     private func files(
         _ guest: GuestSpecification = Sample.guest(), secrets: ConfigDriveSecrets = .init(),
-        settings: ConfigDriveSettings = .init()
+        settings: MetadataSettings = .init()
     ) throws -> [String: [UInt8]] {
-        let content = try ConfigDriveContent(guest, secrets: secrets, seed: [1, 2, 3], settings: settings)
+        let content = try MetadataContent(MetadataSubject(guest, secrets), seed: [1, 2, 3], settings: settings)
         return Dictionary(uniqueKeysWithValues: content.files.map { ($0.path, $0.bytes) })
     }
 
@@ -35,12 +36,12 @@ struct ConfigDriveTests {
     func metadata() throws {
         let secrets = ConfigDriveSecrets(
             adminPassword: "s3cret", files: [InjectedFile(path: "/etc/motd", contents: Base64.encode([7, 8]))])
-        let files = try files(secrets: secrets, settings: ConfigDriveSettings(domain: "novalocal"))
+        let files = try files(secrets: secrets, settings: MetadataSettings(domain: "novalocal"))
         let later: [(String, String)] = [
             ("random_seed", "2013-04-04"), ("project_id", "2015-10-15"), ("devices", "2016-06-30"),
             ("dedicated_cpus", "2020-10-14"),
         ]
-        for version in ConfigDriveContent.versions {
+        for version in MetadataContent.versions {
             let expected = Self.latest.filter { member in
                 !later.contains { $0.0 == member.key && version != "latest" && version < $0.1 }
             }
@@ -84,7 +85,7 @@ struct ConfigDriveTests {
         var guest = Sample.guest(Sample.instance(flavor: Sample.flavor(ephemeral: 1, swap: 64)))
         guest.instance.imageID = ImageID("9b2c1d3e-0000-4000-8000-000000000000")
         let metadata = try json(
-            "ec2/latest/meta-data.json", files(guest, settings: ConfigDriveSettings(domain: "example.org")))
+            "ec2/latest/meta-data.json", files(guest, settings: MetadataSettings(domain: "example.org")))
         #expect(
             metadata
                 == [
@@ -105,7 +106,7 @@ struct ConfigDriveTests {
         let none = try files()
         #expect(try json("openstack/latest/vendor_data.json", none) == [:])
         #expect(try json("openstack/latest/vendor_data2.json", none) == ["static": [:]])
-        let given = try files(settings: ConfigDriveSettings(vendorData: Array(#"{"motd":"hi"}"#.utf8)))
+        let given = try files(settings: MetadataSettings(vendorData: Array(#"{"motd":"hi"}"#.utf8)))
         #expect(try json("openstack/latest/vendor_data.json", given) == ["motd": "hi"])
         #expect(try json("openstack/latest/vendor_data2.json", given) == ["static": ["motd": "hi"]])
     }
@@ -144,7 +145,7 @@ struct ConfigDriveTests {
         guest.instance.userData = Base64.encode([UInt8](repeating: 65, count: 40_000))
         let secrets = ConfigDriveSecrets(
             adminPassword: "s3cret", files: [InjectedFile(path: "/x", contents: Base64.encode([1, 2]))])
-        let content = try ConfigDriveContent(guest, secrets: secrets, seed: [1])
+        let content = try MetadataContent(MetadataSubject(guest, secrets), seed: [1])
         for _ in 0..<2 { try await drive.write(content, to: folder.path + "/disk.config") }
         #expect(try folder.names == ["disk.config"])
         #expect(try mode(folder.path + "/disk.config") == 0o600)

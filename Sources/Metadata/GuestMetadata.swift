@@ -1,20 +1,18 @@
-internal import Compute
 internal import Crypto
 internal import Model
 
 /// What a guest is told of itself, in Nova's form and in that of EC2.
 struct GuestMetadata {
-    private let guest: GuestSpecification
-    private let secrets: ConfigDriveSecrets
+    private let subject: MetadataSubject
     private let seed: [UInt8]
     private let hostname: String
 
-    private var instance: Instance { guest.instance }
+    private var instance: Instance { subject.instance }
     private var zone: String { instance.availabilityZone ?? "nova" }
 
-    init(_ guest: GuestSpecification, secrets: ConfigDriveSecrets, seed: [UInt8], domain: String) {
-        (self.guest, self.secrets, self.seed) = (guest, secrets, seed)
-        hostname = domain.isEmpty ? guest.instance.hostname : guest.instance.hostname + "." + domain
+    init(_ subject: MetadataSubject, seed: [UInt8], domain: String) {
+        (self.subject, self.seed) = (subject, seed)
+        hostname = domain.isEmpty ? subject.instance.hostname : subject.instance.hostname + "." + domain
     }
 
     /// `meta_data.json` as of a version.
@@ -30,22 +28,25 @@ struct GuestMetadata {
                 for (key, value) in instance.metadata.sorted(by: { $0.key < $1.key }) { meta.member(key, value) }
             }
             writeKeys(&json)
-            if !secrets.files.isEmpty {
+            if !subject.files.isEmpty {
                 json.array("files") { files in
-                    for (index, file) in secrets.files.enumerated() {
+                    for (index, file) in subject.files.enumerated() {
                         files.object { entry in
                             entry.member("path", file.path)
-                            entry.member("content_path", ConfigDriveContent.contentPath(index))
+                            entry.member("content_path", MetadataContent.contentPath(index))
                         }
                     }
                 }
             }
-            if let password = secrets.adminPassword { json.member("admin_pass", password) }
+            if let password = subject.adminPassword { json.member("admin_pass", password) }
             if version >= "2013-04-04" { json.member("random_seed", Base64.encode(seed)) }
             if version >= "2015-10-15" { json.member("project_id", instance.projectID.rawValue) }
             if version >= "2016-06-30" { writeDevices(&json) }
-            // Processors that only this guest has: none is given out yet.
-            if version >= "2020-10-14" { json.array("dedicated_cpus") { _ in } }
+            if version >= "2020-10-14" {
+                json.array("dedicated_cpus") { list in
+                    for cpu in subject.dedicatedCPUs { list.value(.integer(Int64(cpu))) }
+                }
+            }
         }
         return writer.finish()
     }
@@ -69,7 +70,7 @@ struct GuestMetadata {
 
     /// `meta-data.json` in the layout of EC2.
     func amazonJSON() -> [UInt8] {
-        let address = guest.interfaces.lazy.compactMap(\.ipv4Address).first ?? ""
+        let address = subject.interfaces.lazy.compactMap(\.ipv4Address).first ?? ""
         let root = devicePrefix + "a"
         var writer = JSONWriter(capacity: 1_024)
         writer.object { json in
@@ -114,7 +115,7 @@ struct GuestMetadata {
     }
 
     private var devicePrefix: String {
-        switch guest.image.properties["hw_disk_bus"] {
+        switch subject.diskBus {
         case nil, "virtio": "vd"
         case "ide": "hd"
         default: "sd"
