@@ -125,6 +125,7 @@ let package = Package(
         // Programs: parse, wire, run.
         program("apus", ["CommandLine"]),
         program("apus-api", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Identity", "Images", "Database", "ComputeAPI"]),
+        program("apus-bench", ["Compute"]),
         program("apus-compute", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Compute", "LibvirtDriver"]),
         program("apus-conductor", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "Conductor"]),
         program("apus-scheduler", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "SchedulerService"]),
@@ -160,7 +161,7 @@ let package = Package(
             [
                 "LibvirtDriver", "GuestHardware", "HostTopology", "Metadata", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes",
             ],
-            excluding: ["Golden"]),
+            excluding: ["Golden", "Capabilities"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model"]),
         tests("ConductorTests", ["Crypto", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),

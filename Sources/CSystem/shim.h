@@ -249,6 +249,17 @@ static inline int apus_remove_address(const char *label) {
     return done;
 }
 
+// Whether a label has an IPv4 address: 1 or 0.
+static inline int apus_has_address(const char *label) {
+    struct ifreq request;
+    if (apus_interface_request(label, &request) != 0) return 0;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return 0;
+    int done = ioctl(fd, SIOCGIFADDR, &request);
+    close(fd);
+    return done == 0;
+}
+
 // The label under which an IPv4 address is on this machine, into `label` of `size` bytes: 1 when it is, 0 when it is not, -1
 // with errno.
 static inline int apus_find_address(const char *address, char *label, size_t size) {

@@ -10,16 +10,16 @@ struct BridgeAddress: Sendable {
     init(_ bridge: String) { self.bridge = bridge }
 
     /// Whether the bridge has the address by us.
-    var isThere: Bool { (try? current()) == label }
+    var isThere: Bool { apus_has_address(label) != 0 }
 
-    /// Adds the address. Throws when it is on this machine by another's hand, the bridge is not there, or root is needed.
+    /// Adds the address. The kernel's labels have 15 characters, of which a bridge's name may take ten. Throws when it is on this machine by another's hand, the bridge is not there, or root is needed.
     func add() throws(Failure) {
         if let known = try current() {
             guard known.hasSuffix(":apus") else {
                 throw Failure(
                     .conflict, "\(MetadataService.address) is on \(known) already, by another's hand")
             }
-            if known == label { return }
+            if isThere { return }
         }
         guard apus_add_address(label, MetadataService.address) == 0 else {
             throw Failure(

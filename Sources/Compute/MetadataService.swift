@@ -64,6 +64,7 @@ struct MetadataService: Sendable {
                 for (bridge, server) in served where !bridges.contains(bridge) || !BridgeAddress(bridge).isThere {
                     await server.stop(grace: .zero)
                     served[bridge] = nil
+                    if !bridges.contains(bridge) { leave(bridge) }
                 }
             } catch {
                 // The hypervisor is out of reach; who is served stays so.
@@ -73,11 +74,15 @@ struct MetadataService: Sendable {
         }
         for (bridge, server) in served {
             await server.stop(grace: .seconds(1))
-            do {
-                try BridgeAddress(bridge).remove()
-            } catch {
-                log.warning("the address stays on a bridge", ["bridge": bridge, "error": LoggedError(error)])
-            }
+            leave(bridge)
+        }
+    }
+
+    private func leave(_ bridge: String) {
+        do {
+            try BridgeAddress(bridge).remove()
+        } catch {
+            log.warning("the address stays on a bridge", ["bridge": bridge, "error": LoggedError(error)])
         }
     }
 

@@ -31,8 +31,13 @@ struct SignedMetadata: Sendable {
     }
 
     func answer(_ request: HTTPRequest) async throws -> HTTPResponse {
-        guard let id = request.headers["X-Instance-ID"], let signature = request.headers["X-Instance-ID-Signature"],
-            let project = request.headers["X-Tenant-ID"]
+        // Of a header that comes twice nobody can say which was signed.
+        func only(_ name: String) -> String? {
+            let values = request.headers.all(name)
+            return values.count == 1 ? values[0] : nil
+        }
+        guard let id = only("X-Instance-ID"), let signature = only("X-Instance-ID-Signature"),
+            let project = only("X-Tenant-ID")
         else { return Self.refusal(400, "X-Instance-ID, X-Tenant-ID and X-Instance-ID-Signature are wanted.") }
         let expected = Hex.encode(hmacSHA256(key: secret, Array(id.utf8)))
         guard constantTimeEquals(Array(signature.lowercased().utf8), Array(expected.utf8)) else {

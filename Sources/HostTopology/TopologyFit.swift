@@ -145,14 +145,15 @@ extension HostTopology {
         let possible: [HostCell.Pages]
         switch request.pageSize {
         case nil:
-            let limit = Int(min(Double(host.memoryMiB) * ratios.memory, 1e12))
+            let (memory, taken) = ordinaryMemory(of: host, usage)
+            let limit = Int(min(Double(memory) * ratios.memory, 1e12))
             // Memory that is shared out may be promised twice; that of a guest with processors of its own is there.
-            let total = request.dedicated.isEmpty ? limit : host.memoryMiB
-            if guest.memoryMiB > host.memoryMiB || usage.memoryMiB + guest.memoryMiB > total {
+            let total = request.dedicated.isEmpty ? limit : memory
+            if guest.memoryMiB > memory || taken + guest.memoryMiB > total {
                 items.append(
                     .init(
                         resource: "cell_memory_mib", requested: guest.memoryMiB,
-                        free: max(0, min(host.memoryMiB, total - usage.memoryMiB)), total: total))
+                        free: max(0, min(memory, total - taken)), total: total))
             }
             return nil
         case .small: possible = host.pages.prefix(1).map(\.self)
@@ -178,6 +179,14 @@ extension HostTopology {
         items.append(
             nearest ?? .init(resource: "huge_pages", requested: guest.memoryMiB, free: 0, total: 0))
         return nil
+    }
+
+    /// MiB of a cell that no huge page has, and how much of that guests have. Where a host does not tell its pages it is all
+    /// of the memory.
+    private func ordinaryMemory(of host: HostCell, _ usage: TopologyUsage.Cell) -> (total: Int, taken: Int) {
+        guard let pages = host.pages.first else { return (host.memoryMiB, usage.memoryMiB) }
+        let total = max(0, pages.total - pages.reserved) * pages.sizeKiB / 1_024
+        return (min(host.memoryMiB, total), usage.pages[pages.sizeKiB, default: 0] * pages.sizeKiB / 1_024)
     }
 
     /// For each row another column that it allows; the first such choice in the order of the columns.

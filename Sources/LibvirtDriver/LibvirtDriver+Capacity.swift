@@ -49,7 +49,9 @@ extension HostCell {
         let memory = cell.first("memory").map { Self.kibibytes($0.text, $0["unit"]) } ?? 0
         let pages = cell.all("pages").compactMap { pages -> Pages? in
             guard let size = pages["size"], let count = Int(pages.text) else { return nil }
-            return Pages(sizeKiB: Self.kibibytes(size, pages["unit"]), total: count)
+            let kibibytes = Self.kibibytes(size, pages["unit"])
+            guard (1...(1 << 30)).contains(kibibytes), (0...(1 << 32)).contains(count) else { return nil }
+            return Pages(sizeKiB: kibibytes, total: count)
         }
         self.init(
             id: id, memoryMiB: memory / 1_024, cpus: CPUSet(cpus),
@@ -57,7 +59,8 @@ extension HostCell {
     }
 
     private static func kibibytes(_ text: String, _ unit: String?) -> Int {
-        let number = Int(text) ?? 0
+        // No machine has more, and nothing below overflows.
+        let number = min(max(Int(text) ?? 0, 0), 1 << 40)
         return switch unit {
         case "b", "bytes": number / 1_024
         case "MiB": number * 1_024

@@ -20,6 +20,7 @@ public final class RPCClient: Sendable {
     private let isPlaintextAllowed: Bool
     /// Which peer answered last, and the next request's id.
     private let state = Mutex((preferred: 0, id: 0))
+    private let sizes: Gauge
     private let calls: Counter
 
     /// - Parameters:
@@ -27,6 +28,7 @@ public final class RPCClient: Sendable {
     ///   - isPlaintextAllowed: whether credentials may travel beyond this machine without TLS.
     public init(http: HTTPClient, peers: [PeerAddress], isPlaintextAllowed: Bool = false) {
         (self.http, self.peers, self.isPlaintextAllowed) = (http, peers, isPlaintextAllowed)
+        sizes = Metrics.shared.gauge("rpc_client_request_bytes", help: "The last request's body, by method.")
         calls = Metrics.shared.counter("rpc_client_calls_total", help: "Calls made, by method and result.")
     }
 
@@ -82,6 +84,7 @@ public final class RPCClient: Sendable {
             writer.raw(params)
         }
         let body = writer.finish()
+        sizes.set(Double(body.count), labels: [("method", method)])
         var last = Failure(.unreachable, "no peer serves \(method)", isRetriable: true)
         for offset in peers.indices {
             let position = (first + offset) % peers.count

@@ -10,7 +10,7 @@ struct Rules {
         "Tasks", "TaskStore", "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database",
         "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Notifications", "Simulation",
         "CommandLine",
-        "apus-compute", "apus-conductor", "apus-scheduler", "apus-api", "apus",
+        "apus-bench", "apus-compute", "apus-conductor", "apus-scheduler", "apus-api", "apus",
     ]
 
     /// The one target that may see each C library.

@@ -124,7 +124,8 @@ struct BuildTests {
             }
             #expect(failure?.kind == .insufficientResources)
             #expect(failure?.isRetriable == true)
-            #expect(failure?.message == "memory_mib: 16000 requested, 15872 free")
+            #expect(
+                failure?.message == "memory_mib: 16000 requested, 15872 free of 16384 (limit 15872)")
             try await agent.holdsExactly([])
             try await agent.settled()
         }

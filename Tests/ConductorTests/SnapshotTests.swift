@@ -100,6 +100,21 @@ struct SnapshotTests {
         }
     }
 
+    @Test("An instance is told to the host that it is on, with its user data, and to no other")
+    func ownInstance() async throws {
+        try await Self.with { plane, host, instance in
+            let other = try await plane.addHost("two")
+            let told = try await host.conductor.call(
+                GetHostInstance.self, .init(host: host.name, instance: instance.id))
+            #expect(told.instance.id == instance.id)
+            for (asked, name) in [(other, other.name), (other, host.name)] {
+                await #expect(throws: Failure.self) {
+                    try await asked.conductor.call(GetHostInstance.self, .init(host: name, instance: instance.id))
+                }
+            }
+        }
+    }
+
     @Test("Only the host that has the instance gets a ticket to upload, and only for the image that is being filled")
     func tickets() async throws {
         try await Self.with { plane, host, instance in

@@ -137,7 +137,33 @@ struct PlacementTests {
                 try place(
                     ["hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "0-2"], vcpus: 5, memoryMiB: 70_000, on: host,
                     beside: [first])
-            } == ["cell_memory_mib 70000 63488 65536", "shared_cpus 2 1 1", "dedicated_cpus 3 1 2"])
+            } == ["cell_memory_mib 70000 61440 63488", "shared_cpus 2 1 1", "dedicated_cpus 3 1 2"])
+    }
+
+    @Test("What huge pages have is no ordinary memory, and ordinary memory takes no huge pages")
+    func ordinary() throws {
+        // Of 64 GiB are 48 in pages of 2 MiB, and some of the rest is kept from guests.
+        var host = HostTopology(
+            cells: [
+                HostCell(
+                    id: 0, memoryMiB: 65_536, cpus: CPUSet([0, 1]), cores: [CPUSet([0]), CPUSet([1])],
+                    pages: [.init(sizeKiB: 4, total: 4_194_304), .init(sizeKiB: 2_048, total: 24_576)])
+            ])
+        let specs = ["hw:numa_nodes": "1"]
+        let first = try place(specs, vcpus: 1, memoryMiB: 16_384, on: host)
+        #expect(
+            shortage { try place(specs, vcpus: 1, memoryMiB: 1, on: host, beside: [first]) } == [
+                "cell_memory_mib 1 0 16384"
+            ])
+        let large = ["hw:mem_page_size": "large"]
+        let second = try place(large, vcpus: 1, memoryMiB: 49_152, on: host, beside: [first])
+        #expect(second.cells[0].pageSizeKiB == 2_048)
+        #expect(try place(specs, vcpus: 1, memoryMiB: 16_384, on: host, beside: [second]).cells.count == 1)
+        try host.reserve([try #require(HugePageReserve(parsing: "node:0,size:4,count:262144"))])
+        #expect(
+            shortage { try place(specs, vcpus: 1, memoryMiB: 16_384, on: host) } == [
+                "cell_memory_mib 16384 15360 15360"
+            ])
     }
 
     @Test("Shared processors are promised as often as the ratio says, to one guest no more than there are")

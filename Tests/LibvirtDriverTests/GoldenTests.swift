@@ -122,7 +122,7 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
         GoldenGuest("rescue-stable-usb", rescue: ["hw_rescue_device": "cdrom", "hw_rescue_bus": "usb"]),
         GoldenGuest("iommu-intel", ["hw:viommu_model": "intel"], ["hw_machine_type": "q35"]),
         GoldenGuest("shared-set") { $0.sharedCPUs = CPUSet([0, 1, 2, 5]) },
-        GoldenGuest("cells", ["hw:numa_nodes": "2"], vcpus: 4, placement: .cells),
+        GoldenGuest("cells", ["hw:numa_nodes": "2"], vcpus: 4, placement: .swapped),
         GoldenGuest("pinned", ["hw:cpu_policy": "dedicated", "quota:cpu_shares": "512"], placement: .pinned),
         GoldenGuest(
             "huge-pages", ["hw:mem_page_size": "2MB", "hw:locked_memory": "true"], placement: .hugePages),
@@ -132,7 +132,7 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
 
 extension TopologyPlacement {
     /// Two cells, swapped, whose vCPUs share.
-    static let cells = TopologyPlacement(
+    static let swapped = TopologyPlacement(
         cells: [
             .init(
                 hostCell: 1, vcpus: CPUSet([0, 1]), memoryMiB: 64, pageSizeKiB: nil, pins: [],
