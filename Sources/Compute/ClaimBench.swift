@@ -31,7 +31,8 @@ public enum ClaimBench {
                 print(
                     isTable
                         ? "claims.per_s  \(Int(value))  1/s  journal=\(parameter)"
-                        : "{\"name\":\"claims.per_s\",\"params\":{\"journal\":\"\(parameter)\"},\"value\":\(Int(value)),\"unit\":\"1/s\"}")
+                        : "{\"name\":\"claims.per_s\",\"params\":{\"journal\":\"\(parameter)\"},\"value\":\(Int(value)),\"unit\":\"1/s\"}"
+                )
             }
             return 0
         } catch {

@@ -18,7 +18,7 @@ struct SignedMetadataTests {
         let executor = BlockingExecutor(name: "metadata", threads: 1)
         let images = ImageService(
             storage: cloud.images, store: ImageStore(path: "/nowhere", sizeLimit: nil, executor: executor),
-            tickets: ImageTicketAuthority(secret: [1]), now: now)
+            tickets: ImageTicketAuthority(secret: Array(repeating: 1, count: 32)), now: now)
         return APIApplication(
             database: cloud.database, identity: IdentityService(storage: cloud.database.identity, now: now),
             images: images, imageStorage: cloud.images, conductor: ComputeFixture.conductor(), settings: settings,
@@ -54,7 +54,7 @@ struct SignedMetadataTests {
         #expect(try await ask(cloud, id, path: "/latest/meta-data/hostname") == 200)
         #expect(try await ask(cloud, id, path: "/openstack/latest/nothing") == 404)
         #expect(try await ask(cloud, id, secret: "other") == 403)
-        #expect(try await ask(cloud, id, secret: "") == 403)
+        #expect(try await ask(cloud, id, secret: "x") == 403)
         #expect(try await ask(cloud, id, project: "p2") == 404)
         #expect(try await ask(cloud, "8d3d17a5-8b4f-4a1e-9d0d-8a3d3f0a0b11") == 404)
         #expect(try await ask(cloud, "../etc/passwd") == 404)
@@ -68,7 +68,7 @@ struct SignedMetadataTests {
     func absent() async throws {
         let cloud = try await ComputeFixture()
         let id = try await cloud.makeActive()
-        #expect(try await ask(cloud, id, settings: Self.settings(""), secret: "") == 404)
+        #expect(try await ask(cloud, id, settings: Self.settings(""), secret: "x") == 404)
         #expect(try await ask(cloud, id, settings: Self.settings("")) == 404)
     }
 }

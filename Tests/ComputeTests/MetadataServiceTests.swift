@@ -31,7 +31,7 @@ struct MetadataServiceTests {
         _ path: String, from address: String, mac: String? = nil, bridge: String = "virbr0", method: HTTPMethod = .get,
         headers: HTTPFields = [:]
     ) async throws -> (HTTPResponse, Int) {
-        let bench = try Bench(settings: ["compute.metadata_service": "no"])
+        let bench = try Bench()
         var instance = Instance.test()
         instance.userData = "aGk="
         let made = instance
