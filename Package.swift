@@ -58,6 +58,7 @@ let package = Package(
         library("Model"),
         library("GuestHardware", ["Model"]),
         library("HostTopology", ["Model", "GuestHardware"]),
+        library("PCIDevices", ["Model"]),
         library("ImageFormat", ["Model"]),
         library("Telemetry", ["CSystem", "Model"]),
         library("Configuration", ["CSystem", "Model", "Telemetry"]),
@@ -81,8 +82,8 @@ let package = Package(
         library(
             "Compute",
             [
-                "CSystem", "Model", "GuestHardware", "HostTopology", "ImageFormat", "Metadata", "Telemetry", "Configuration", "Crypto",
-                "HTTP", "RPC",
+                "CSystem", "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "Metadata", "Telemetry", "Configuration",
+                "Crypto", "HTTP", "RPC",
                 "SQLite", "Tasks", "TaskStore",
             ]),
         library(
@@ -111,7 +112,7 @@ let package = Package(
         library(
             "ComputeAPI",
             [
-                "Model", "GuestHardware", "Metadata", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Identity",
+                "Model", "GuestHardware", "PCIDevices", "Metadata", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Identity",
                 "Images", "Database", "Placement",
             ]),
         library(
@@ -136,6 +137,7 @@ let package = Package(
         tests("MetadataTests", ["Metadata", "Model", "Crypto"]),
         tests("GuestHardwareTests", ["GuestHardware", "Model"]),
         tests("HostTopologyTests", ["HostTopology", "GuestHardware", "Model"]),
+        tests("PCIDevicesTests", ["PCIDevices", "Model"]),
         tests("ImageFormatTests", ["ImageFormat", "Model"]),
         tests("TelemetryTests", ["Telemetry", "Model"]),
         tests("ConfigurationTests", ["Configuration", "Model"]),
@@ -154,7 +156,7 @@ let package = Package(
         tests(
             "ComputeTests",
             [
-                "Compute", "GuestHardware", "HostTopology", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
+                "Compute", "GuestHardware", "HostTopology", "PCIDevices", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
             ]),
         tests(
             "LibvirtDriverTests",

@@ -107,7 +107,7 @@ extension AgentCore {
             for guest in lost {
                 let claim = Claim(
                     id: ClaimID("\(guest.id)"), instance: guest.id, resources: guest.specification.instance.resources,
-                    placement: guest.specification.placement)
+                    placement: guest.specification.placement, devices: guest.specification.devices)
                 try connection.insert(claim, now: moment)
             }
             let stale = claims.filter { !known.contains($0.instance) }

@@ -1,6 +1,7 @@
 internal import Configuration
 internal import HTTP
 internal import Model
+internal import PCIDevices
 internal import RPC
 internal import SQLite
 internal import TaskStore
@@ -75,12 +76,15 @@ struct AgentCore: Sendable {
         let topologySettings = TopologySettings(configuration)
         try topologySettings.check(capacity)
         let (total, topology) = try topologySettings.apply(to: capacity)
+        let deviceSettings = try DeviceSettings(configuration)
+        let pci = PCIInventory(
+            devices: try await deviceSettings.devices(of: driver), aliases: deviceSettings.aliases)
         let triggers = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let tracker = ResourceTracker(
             ResourceLedger(
                 total: total, reserved: configuration.reservedResources,
                 ratios: try await AllocationRatios.chosen(configuration, journal), topology: topology,
-                claims: try await journal.claims())
+                pci: pci, claims: try await journal.claims())
         ) { triggers.continuation.yield() }
         let tls = ClientTLS(
             caPEM: identity.authorityPEM, clientCertificatePEM: identity.certificatePEM,
@@ -115,7 +119,8 @@ struct AgentCore: Sendable {
             driver: driver, journal: journal, tracker: tracker, client: client, triggers: triggers,
             sequence: { sequence.next() }, strays: strays, builds: builds,
             measuresProcessors: !configuration[ComputeOptions.computeMonitors].isEmpty,
-            topologySettings: topologySettings)
+            topologySettings: topologySettings,
+            deviceSettings: deviceSettings)
         let comparison = Comparison(
             host: host, journal: journal, client: client, strays: strays, sequence: { sequence.next() },
             wakeOutbox: { outbox.wake() })

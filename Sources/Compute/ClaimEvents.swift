@@ -85,7 +85,16 @@ extension Journal {
                 DescribeClaims.Holding(
                     claim: claim.id, instance: claim.instance, resources: claim.resources,
                     since: times[claim.id] ?? Timestamp(microseconds: 0),
-                    remark: claim.placement?.summary)
+                    remark: claim.remark)
             }, events: events)
+    }
+}
+
+extension Claim {
+    /// What it holds beside amounts, for a person.
+    fileprivate var remark: String? {
+        let devices = devices.map { $0.map(\.address).joined(separator: " ") }
+        let parts = [placement?.summary, devices].compactMap(\.self).filter { !$0.isEmpty }
+        return parts.isEmpty ? nil : parts.joined(separator: "; ")
     }
 }

@@ -2,6 +2,7 @@ public import Configuration
 internal import HTTP
 internal import HostTopology
 internal import Model
+internal import PCIDevices
 
 /// The agent's options, under Nova's names where Nova has them.
 public enum ComputeOptions {
@@ -128,6 +129,17 @@ public enum ComputeOptions {
                 ? nil : "node:N,size:KIB,count:N, several separated by semicolons"
         })
 
+    public static let deviceSpec = Option(
+        "pci", "device_spec", default: "",
+        help: "The PCI devices that guests may have: a JSON object, or a list of them, with vendor_id, product_id and "
+            + "address (0000:81:*.*). Empty: none.",
+        check: { text in wrong { () throws(PCIError) in _ = try DeviceSpec.list(parsing: text) } })
+    public static let pciAlias = Option(
+        "pci", "alias", default: "",
+        help: "The names by which flavors ask for PCI devices: a JSON object, or a list of them, with name, vendor_id, "
+            + "product_id, device_type and numa_policy.",
+        check: { text in wrong { () throws(PCIError) in _ = try PCIAlias.list(parsing: text) } })
+
     public static let servesMetadata = Option(
         "compute", "metadata_service", default: true,
         help: "Whether guests are told of themselves on 169.254.169.254, which is added to their bridges.")
@@ -163,7 +175,8 @@ public enum ComputeOptions {
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
             initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
             reservedHostMemoryMB.erased,
-            servesMetadata.erased, metadataCacheExpiration.erased, cpuSharedSet.erased, cpuDedicatedSet.erased,
+            deviceSpec.erased, pciAlias.erased, servesMetadata.erased, metadataCacheExpiration.erased,
+            cpuSharedSet.erased, cpuDedicatedSet.erased,
             reservedHugePages.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
             recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
@@ -188,6 +201,15 @@ func isLoopbackURL(_ url: String) -> Bool {
 }
 
 @Sendable private func isRatioOrNone(_ value: Double?) -> String? { value.flatMap { isRatio($0) } }
+
+@Sendable private func wrong(_ read: () throws(PCIError) -> Void) -> String? {
+    do {
+        try read()
+        return nil
+    } catch {
+        return error.description
+    }
+}
 
 @Sendable private func isCPUSet(_ text: String) -> String? {
     text.isEmpty || CPUSet(parsing: text) != nil ? nil : "numbers and ranges: 4-12,^8,15"

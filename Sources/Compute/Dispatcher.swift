@@ -1,6 +1,7 @@
 internal import Crypto
 internal import GuestHardware
 internal import Model
+internal import PCIDevices
 internal import RPC
 internal import SQLite
 internal import Synchronization
@@ -46,7 +47,8 @@ struct Dispatcher: Sendable {
             isLeftover: false)
         record.specification.instance.userData = nil
         let (tracker, now, unplaced) = (tracker, now, record)
-        let topology = try Self.topology(of: instance, params.image)
+        let hardware = try Self.hardware(of: instance, params.image)
+        let (topology, devices) = (hardware.topology, hardware.passthrough.claimed)
         let made = Mutex<Claim?>(nil)
         do {
             try await take(.build, params.header, attempt: params.attempt, requestID, state) { connection, lane in
@@ -55,14 +57,15 @@ struct Dispatcher: Sendable {
                 }
                 let claim: Claim
                 do throws(ClaimError) {
-                    claim = try tracker.claim(instance.resources, topology, for: instance.id)
+                    claim = try tracker.claim(
+                        instance.resources, topology, devices: devices, for: instance.id)
                 } catch {
                     throw error.failure
                 }
                 made.withLock { $0 = claim }
                 try connection.insert(claim, now: now())
                 var guest = unplaced
-                guest.specification.placement = claim.placement
+                (guest.specification.placement, guest.specification.devices) = (claim.placement, claim.devices)
                 try connection.put(guest, now: now())
             }
         } catch {
@@ -72,11 +75,11 @@ struct Dispatcher: Sendable {
         }
     }
 
-    /// What the instance asks of the host's cells. What its flavor and image cannot have together the API has refused,
+    /// What the instance asks of the host. What its flavor and image cannot have together the API has refused,
     /// unless it is of another release.
-    private static func topology(of instance: Instance, _ image: ImageReference) throws(Failure) -> TopologyRequest? {
+    private static func hardware(of instance: Instance, _ image: ImageReference) throws(Failure) -> GuestHardware {
         do {
-            return try GuestHardware(flavor: instance.flavor, imageProperties: image.properties).topology
+            return try GuestHardware(flavor: instance.flavor, imageProperties: image.properties)
         } catch {
             throw Failure(.invalidParameters, error.description)
         }
@@ -107,8 +110,8 @@ struct Dispatcher: Sendable {
         if case .rebuild(let material) = params.command {
             // The claim stays what it is, so what it was made for must stay, too.
             let (old, new) = (
-                try Self.topology(of: params.instance, guest.specification.image),
-                try Self.topology(of: params.instance, material.image)
+                try Self.hardware(of: params.instance, guest.specification.image).topology,
+                try Self.hardware(of: params.instance, material.image).topology
             )
             guard old == new else {
                 throw Failure(
@@ -380,5 +383,13 @@ extension OperationRecord {
 extension SQLiteConnection {
     fileprivate func openCount() throws -> Int {
         try first("SELECT count(*) FROM operations WHERE ended_at IS NULL") { $0.int(0) } ?? 0
+    }
+}
+
+extension PassthroughHardware {
+    /// What is to be claimed.
+    fileprivate var claimed: [PCIRequest] {
+        let own = policy.flatMap { PCIPolicy(rawValue: $0.rawValue) }
+        return requests.map { PCIRequest(alias: $0.alias, count: $0.count, policy: own) }
     }
 }

@@ -106,6 +106,8 @@ public final class FakeDriver: VirtDriver {
         }
     }
 
+    public func hostDevices() async throws -> [PCIDevice] { try await perform(.hostDevices, nil) { $0.devices } }
+
     public func guestBridges() async throws -> [String] { try await perform(.guestBridges, nil) { $0.bridges } }
 
     public func guest(onBridge bridge: String, macAddress: String) async throws -> InstanceID? {
@@ -217,6 +219,7 @@ public final class FakeDriver: VirtDriver {
             domain.rescueImage = guest.rescueImage?.id
             domain.image = guest.image.id
             domain.cpus = guest.placement?.dedicatedCPUs
+            domain.devices = guest.devices?.map(\.address) ?? []
             domain.interfaces = Set(guest.interfaces.map(\.macAddress))
             state.domains[id] = domain
         }

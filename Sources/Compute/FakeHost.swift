@@ -26,6 +26,8 @@ public final class FakeHost: Sendable {
         public var interrupts = 0
         /// The processors of its own in its definition.
         public var cpus: CPUSet?
+        /// The addresses of the host's devices in its definition.
+        public var devices: [String] = []
 
         public init(name: String, powerState: PowerState, isOurs: Bool) {
             (self.name, self.powerState, self.isOurs) = (name, powerState, isOurs)
@@ -53,6 +55,7 @@ public final class FakeHost: Sendable {
         var lastAddress = 0
         /// The host's bridges with guests.
         public var bridges: [String] = []
+        public var devices: [PCIDevice] = []
 
         public init() {}
 

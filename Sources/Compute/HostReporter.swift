@@ -25,6 +25,7 @@ actor HostReporter {
     private let builds: BuildCount
     private let measuresProcessors: Bool
     private let topologySettings: TopologySettings
+    private let deviceSettings: DeviceSettings
     /// How long a guest's start waits for its claim to be known.
     private static let patience = Duration.seconds(2)
     private let triggers: AsyncStream<Void>
@@ -50,8 +51,9 @@ actor HostReporter {
         _ subject: Subject, capacity: HostCapacity, driver: any VirtDriver, journal: Journal,
         tracker: ResourceTracker, client: RPCClient, triggers: (AsyncStream<Void>, AsyncStream<Void>.Continuation),
         sequence: @escaping @Sendable () -> Int64, strays: StrayList, builds: BuildCount, measuresProcessors: Bool,
-        topologySettings: TopologySettings
+        topologySettings: TopologySettings, deviceSettings: DeviceSettings
     ) {
+        self.deviceSettings = deviceSettings
         (self.builds, self.measuresProcessors) = (builds, measuresProcessors)
         self.topologySettings = topologySettings
         (self.subject, self.capacity, self.driver) = (subject, capacity, driver)
@@ -70,6 +72,7 @@ actor HostReporter {
         measuredAt = journal.now()
         let (total, topology) = try topologySettings.apply(to: capacity)
         tracker.measured(total, topology)
+        tracker.found(try await deviceSettings.devices(of: driver))
         if measuresProcessors { await measureProcessors() }
         mustConfirm = true
         trigger()
@@ -192,6 +195,7 @@ actor HostReporter {
         report.ioWorkload = Set(open.filter(\.kind.burdensDisks).map(\.instance)).count
         report.failedBuilds = builds.failed
         report.cells = ledger.cells
+        report.pciPools = ledger.pools
         report.metrics = metrics
         return report
     }

@@ -198,22 +198,24 @@ extension SQLiteConnection {
 
     func insert(_ claim: Claim, now: Timestamp) throws {
         try execute(
-            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 .text(claim.id.rawValue), .text(claim.instance.rawValue), SQLValue(claim.resources.vcpus),
                 SQLValue(claim.resources.memoryMiB), SQLValue(claim.resources.diskGiB),
-                SQLValue(try claim.placement.map { try encode($0) }), .integer(now.microseconds),
+                SQLValue(try claim.placement.map { try encode($0) }),
+                SQLValue(try claim.devices.map { try encode($0) }), .integer(now.microseconds),
             ])
     }
 }
 
-private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement"
+private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement, devices"
 
 private func readClaim(_ row: borrowing SQLRow) throws -> Claim {
     Claim(
         id: ClaimID(row.text(0)), instance: InstanceID(row.text(1)),
         resources: Resources(vcpus: row.int(2), memoryMiB: row.int(3), diskGiB: row.int(4)),
-        placement: try row.blobOrNil(5).map { try decode(TopologyPlacement.self, $0) })
+        placement: try row.blobOrNil(5).map { try decode(TopologyPlacement.self, $0) },
+        devices: try row.blobOrNil(6).map { try decode([PCIDevice].self, $0) })
 }
 
 private let guestColumns = "specification, vm_state, power_state, launched_at, is_leftover"

@@ -64,5 +64,7 @@ enum JournalSchema {
                 """),
         // Where a claim is on the host's cells.
         Migration(version: 2, sql: "ALTER TABLE claims ADD COLUMN placement BLOB;"),
+        // The devices that a claim holds.
+        Migration(version: 3, sql: "ALTER TABLE claims ADD COLUMN devices BLOB;"),
     ]
 }

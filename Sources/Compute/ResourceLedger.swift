@@ -1,6 +1,7 @@
 public import GuestHardware
 public import HostTopology
 public import Model
+public import PCIDevices
 
 /// What one instance has been promised.
 public struct Claim: Sendable, Hashable, Codable {
@@ -9,10 +10,15 @@ public struct Claim: Sendable, Hashable, Codable {
     public let resources: Resources
     /// Where it is on the host's cells; `nil` for a guest that takes processors and memory as they come.
     public let placement: TopologyPlacement?
+    /// The host's devices that are its own; `nil` for none.
+    public let devices: [PCIDevice]?
 
-    public init(id: ClaimID, instance: InstanceID, resources: Resources, placement: TopologyPlacement? = nil) {
+    public init(
+        id: ClaimID, instance: InstanceID, resources: Resources, placement: TopologyPlacement? = nil,
+        devices: [PCIDevice]? = nil
+    ) {
         (self.id, self.instance, self.resources) = (id, instance, resources)
-        self.placement = placement
+        (self.placement, self.devices) = (placement, devices)
     }
 }
 
@@ -37,6 +43,8 @@ public enum ClaimError: Error, Sendable, Hashable {
     case insufficient([Shortage])
     /// The instance holds a claim here already.
     case exists(ClaimID)
+    /// No alias of that name is configured on this host.
+    case unknownAlias(String)
     /// A negative or absurd amount.
     case invalid(Resources)
 
@@ -49,6 +57,9 @@ public enum ClaimError: Error, Sendable, Hashable {
                     + (short.limit == short.total ? "" : " (limit \(short.limit))")
             }
             return Failure(.insufficientResources, parts.joined(separator: "; "), isRetriable: true)
+        case .unknownAlias(let name):
+            return Failure(
+                .insufficientResources, "the PCI alias \(name) is not configured on this host", isRetriable: true)
         case .exists: return Failure(.conflict, "the instance holds a claim on this host already")
         case .invalid: return Failure(.invalidParameters, "the requested resources are not in a possible range")
         }
@@ -64,15 +75,18 @@ public struct ResourceLedger: Sendable, Hashable {
     public var ratios: AllocationRatios
     /// The host's cells; `nil` where they are not known.
     public var topology: HostTopology?
+    /// The devices that guests may have.
+    public var pci = PCIInventory()
     public private(set) var claims: [InstanceID: Claim] = [:]
     /// The sum of all claims.
     public private(set) var promised = Resources.zero
 
     public init(
         total: Resources, reserved: Resources, ratios: AllocationRatios, topology: HostTopology? = nil,
-        claims: [Claim] = []
+        pci: PCIInventory = PCIInventory(), claims: [Claim] = []
     ) {
         (self.total, self.reserved, self.ratios, self.topology) = (total, reserved, ratios, topology)
+        self.pci = pci
         for claim in claims { restore(claim) }
     }
 
@@ -91,7 +105,8 @@ public struct ResourceLedger: Sendable, Hashable {
     /// are short.
     @discardableResult
     public mutating func add(
-        _ id: ClaimID, for instance: InstanceID, _ asked: Resources, _ request: TopologyRequest? = nil
+        _ id: ClaimID, for instance: InstanceID, _ asked: Resources, _ request: TopologyRequest? = nil,
+        devices wanted: [PCIRequest] = []
     ) throws(ClaimError) -> Claim {
         let possible = 0...(1 << 40)
         guard possible.contains(asked.vcpus), possible.contains(asked.memoryMiB), possible.contains(asked.diskGiB)
@@ -111,7 +126,8 @@ public struct ResourceLedger: Sendable, Hashable {
         if let request {
             do throws(TopologyShortage) {
                 placement = try (topology ?? HostTopology(cells: [])).place(
-                    request, beside: topologyUsage, ratios: ratios)
+                    request, beside: topologyUsage, ratios: ratios,
+                    preferring: pci.cells(with: wanted, beside: heldDevices))
             } catch {
                 shortages += error.items.map {
                     .init(
@@ -120,8 +136,23 @@ public struct ResourceLedger: Sendable, Hashable {
                 }
             }
         }
+        var devices: [PCIDevice]?
+        if !wanted.isEmpty {
+            do throws(PCIShortage) {
+                devices = try pci.choose(
+                    wanted, near: placement.map { Set($0.cells.map(\.hostCell)) }, beside: heldDevices)
+            } catch {
+                switch error {
+                case .unknownAlias(let name): throw .unknownAlias(name)
+                case .short(let alias, let requested, let free, let total):
+                    shortages.append(
+                        .init(
+                            resource: "pci_\(alias)", requested: requested, free: free, total: total, limit: total))
+                }
+            }
+        }
         guard shortages.isEmpty else { throw .insufficient(shortages) }
-        let claim = Claim(id: id, instance: instance, resources: asked, placement: placement)
+        let claim = Claim(id: id, instance: instance, resources: asked, placement: placement, devices: devices)
         restore(claim)
         return claim
     }
@@ -131,6 +162,12 @@ public struct ResourceLedger: Sendable, Hashable {
         guard let topology else { return TopologyUsage() }
         return TopologyUsage(claims.values.compactMap(\.placement), on: topology)
     }
+
+    /// Every device that is somebody's, also one that has vanished since.
+    public var heldDevices: [PCIDevice] { claims.values.flatMap { $0.devices ?? [] } }
+
+    /// The devices by sort; `nil` where none is configured for guests.
+    public var pools: [PCIPool]? { pci.devices.isEmpty ? nil : pci.pools(beside: heldDevices) }
 
     /// The cells as a host report shows them.
     public var cells: [HostCellReport]? {

@@ -2,6 +2,7 @@ internal import Crypto
 public import GuestHardware
 public import HostTopology
 public import Model
+public import PCIDevices
 internal import Synchronization
 internal import Telemetry
 
@@ -30,14 +31,15 @@ public final class ResourceTracker: Sendable {
     /// out, and makes room.
     @discardableResult
     public func claim(
-        _ resources: Resources, _ request: TopologyRequest? = nil, for instance: InstanceID
+        _ resources: Resources, _ request: TopologyRequest? = nil, devices: [PCIRequest] = [],
+        for instance: InstanceID
     ) throws(ClaimError) -> Claim {
         let id = ClaimID(makeUUID())
         let outcome = ledger.withLock { ledger -> Result<(ResourceLedger, Claim), ClaimError> in
             Result { () throws(ClaimError) in
                 var changed = ledger
                 changed.remove(instance)
-                let claim = try changed.add(id, for: instance, resources, request)
+                let claim = try changed.add(id, for: instance, resources, request, devices: devices)
                 ledger = changed
                 return (changed, claim)
             }
@@ -68,7 +70,7 @@ public final class ResourceTracker: Sendable {
             let before = ledger.claims
             ledger = ResourceLedger(
                 total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
-                claims: claims)
+                pci: ledger.pci, claims: claims)
             return (ledger, before != ledger.claims)
         }
         guard isOther else { return false }
@@ -80,6 +82,22 @@ public final class ResourceTracker: Sendable {
     /// What the host has in all, measured anew. Claims stay, even where they no longer fit.
     public func measured(_ total: Resources, _ topology: HostTopology?) {
         ledger.withLock { ($0.total, $0.topology) = (total, topology) }
+    }
+
+    /// The devices that guests may have, looked at anew. What somebody holds stays his, also when it is gone; it is told.
+    public func found(_ devices: [PCIDevice]) {
+        let (isOther, gone) = ledger.withLock { ledger in
+            let inventory = PCIInventory(devices: devices, aliases: ledger.pci.aliases)
+            let isOther = inventory != ledger.pci
+            ledger.pci = inventory
+            let there = Set(devices.map(\.address))
+            return (isOther, ledger.heldDevices.map(\.address).filter { !there.contains($0) }.sorted())
+        }
+        guard isOther else { return }
+        if !gone.isEmpty {
+            Logger("agent").warning("devices that guests hold are gone", ["devices": gone.joined(separator: " ")])
+        }
+        changed()
     }
 
     private func publish(_ ledger: ResourceLedger) {

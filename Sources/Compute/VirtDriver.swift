@@ -13,6 +13,8 @@ public struct GuestSpecification: Sendable, Hashable, Codable {
     public var rescueImage: ImageReference?
     /// Where the guest is on the host's cells; `nil` for one that takes processors and memory as they come.
     public var placement: TopologyPlacement?
+    /// The host's devices that are the guest's own; `nil` for none.
+    public var devices: [PCIDevice]?
 
     public init(
         instance: Instance, image: ImageReference, interfaces: [NetworkInterface], rescueImage: ImageReference? = nil
@@ -141,6 +143,8 @@ public protocol VirtDriver: Sendable {
     var events: AsyncStream<GuestEvent> { get }
 
     func capacity() async throws -> HostCapacity
+    /// Every PCI device of the host.
+    func hostDevices() async throws -> [PCIDevice]
     /// What Nova's monitor `cpu.virt_driver` measures of the host.
     func hostMetrics() async throws -> [HostMetric]
     /// Every domain of the hypervisor, ours or not. One bulk call.

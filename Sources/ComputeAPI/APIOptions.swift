@@ -1,4 +1,5 @@
 public import Configuration
+internal import PCIDevices
 
 /// The options of the API service.
 public enum APIOptions {
@@ -27,6 +28,17 @@ public enum APIOptions {
         "DEFAULT", "default_availability_zone", default: "nova",
         help: "The zone of hosts that are in no aggregate with a zone.")
 
+    public static let pciAlias = Option(
+        "pci", "alias", default: "",
+        help: "The names by which flavors ask for PCI devices, as on the hosts. Empty: the hosts alone decide.",
+        check: { text in
+            do throws(PCIError) {
+                _ = try PCIAlias.list(parsing: text)
+                return nil
+            } catch {
+                return error.description
+            }
+        })
     public static let metadataSecret = Option(
         "neutron", "metadata_proxy_shared_secret", default: "",
         help: "What a metadata proxy signs its requests with. Empty: this service answers no such requests.",
@@ -112,6 +124,7 @@ public enum APIOptions {
         instances.erased, cores.erased, ram.erased, metadataItems.erased, injectedFiles.erased,
         injectedFileContentBytes.erased, injectedFilePathLength.erased, keyPairs.erased, serverGroups.erased,
         serverGroupMembers.erased, isQuotaRechecked.erased, maxLocalBlockDevices.erased, metadataSecret.erased,
+        pciAlias.erased,
         guestDomain.erased,
     ]
 

@@ -1,5 +1,6 @@
 public import Configuration
 public import Model
+internal import PCIDevices
 
 /// What the compute API takes from the configuration.
 public struct APISettings: Sendable, Hashable {
@@ -27,6 +28,8 @@ public struct APISettings: Sendable, Hashable {
     public var maxLocalBlockDevices: Int
     /// What a proxy signs requests for guests' metadata with; empty: nobody may ask.
     public var metadataSecret = ""
+    /// The names by which flavors ask for PCI devices; `nil` where none is configured here, and hosts decide.
+    public var pciAliases: Set<String>?
     /// Appended to guests' hostnames; empty for none.
     public var guestDomain = ""
 
@@ -73,5 +76,8 @@ public struct APISettings: Sendable, Hashable {
             maxLocalBlockDevices: configuration[APIOptions.maxLocalBlockDevices])
         metadataSecret = configuration[APIOptions.metadataSecret]
         guestDomain = configuration[APIOptions.guestDomain]
+        // Read once already, when it was checked.
+        let aliases = (try? PCIAlias.list(parsing: configuration[APIOptions.pciAlias])) ?? []
+        pciAliases = aliases.isEmpty ? nil : Set(aliases.map(\.name))
     }
 }

@@ -23,12 +23,20 @@ func bootImage(
     let image = try await usableImage(id, call, parts)
     try checkFit(image, flavor)
     // What the flavor and the image ask of the guest is known before any host is.
-    do throws(HardwareError) {
-        _ = try GuestHardware(flavor: flavor, imageProperties: image.properties)
-    } catch {
+    do {
+        let hardware = try GuestHardware(flavor: flavor, imageProperties: image.properties)
+        try checkAliases(hardware, parts)
+    } catch let error as HardwareError {
         throw APIError.badRequest("Flavor \(flavor.id) and image \(image.id) cannot make a server: \(error)")
     }
     return image
+}
+
+private func checkAliases(_ hardware: GuestHardware, _ parts: ComputeParts) throws(APIError) {
+    guard let known = parts.settings.pciAliases else { return }
+    for request in hardware.passthrough.requests where !known.contains(request.alias) {
+        throw .badRequest("PCI alias \(request.alias) is not defined")
+    }
 }
 
 private func checkFit(_ image: ImageReference, _ flavor: Flavor) throws(APIError) {

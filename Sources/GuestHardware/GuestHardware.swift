@@ -15,6 +15,7 @@ public struct GuestHardware: Sendable, Hashable {
     public var system: GuestSystem
     /// `nil` for a guest that takes its host's processors and memory as they come.
     public var topology: TopologyRequest?
+    public var passthrough: PassthroughHardware
 
     /// - Throws: for unknown names, values that are none, and what a flavor and an image cannot have together.
     public init(flavor: Flavor, imageProperties: [String: String]) throws(HardwareError) {
@@ -26,6 +27,7 @@ public struct GuestHardware: Sendable, Hashable {
         display = try DisplayHardware(reader)
         devices = try DeviceHardware(reader)
         system = try GuestSystem(reader)
+        passthrough = try PassthroughHardware(reader)
         topology = try TopologyRequest(reader, flavor: flavor)
         try machine.check(reader)
     }

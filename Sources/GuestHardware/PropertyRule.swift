@@ -13,6 +13,8 @@ enum PropertyRule: Sendable, Hashable {
     case text
     /// Numbers of vCPUs: `0-3,^2`, or `^0` for all but that.
     case cpuList
+    /// `gpu:1,nic:2`
+    case aliases
     /// `small`, `large`, `any`, or a size.
     case pageSize
     /// A name of Nova's whose work is not built. Without a value nothing is asked for.
@@ -47,6 +49,7 @@ enum PropertyRule: Sendable, Hashable {
             guard setting.value.utf8.count <= 255, CPUSet(parsing: text) != nil else {
                 throw HardwareError(setting, "a list of CPUs is wanted: 0-3,^2")
             }
+        case .aliases: _ = try PassthroughHardware.read(setting)
         case .pageSize: _ = try TopologyRequest.read(setting)
         case .unserved(let what):
             guard setting.value.isEmpty else { throw HardwareError(setting, "\(what) is not available yet") }

@@ -48,7 +48,8 @@ enum PropertyTable {
         ("cpu_max_sockets", .whole(count)), ("cpu_max_cores", .whole(count)), ("cpu_max_threads", .whole(count)),
         ("cpu_policy", .choice(["shared", "dedicated", "mixed"])),
         ("cpu_thread_policy", .choice(TopologyRequest.ThreadPolicy.self)),
-        ("mem_page_size", .pageSize), ("numa_nodes", .whole(1...TopologyRequest.cellLimit)), ("locked_memory", .flag),
+        ("mem_page_size", .pageSize), ("pci_numa_affinity_policy", .choice(PassthroughHardware.Policy.self)),
+        ("numa_nodes", .whole(1...TopologyRequest.cellLimit)), ("locked_memory", .flag),
         ("pmu", .flag), ("boot_menu", .flag),
         ("maxphysaddr_mode", .choice(AddressWidthMode.self)), ("maxphysaddr_bits", .whole(32...64)),
         ("viommu_model", .choice(IOMMUModel.self)), ("vif_multiqueue_enabled", .flag), ("virtio_packed_ring", .flag),
@@ -91,7 +92,7 @@ enum PropertyTable {
             "hw_rng:rate_period": .whole(1...Int(Int32.max)), "hw_video:ram_max_mb": .whole(0...65_536),
             "hw:cpu_dedicated_mask": .cpuList,
             "hw:emulator_threads_policy": .choice(TopologyRequest.EmulatorPolicy.self),
-            "pci_passthrough:alias": .unserved("PCI passthrough"),
+            "pci_passthrough:alias": .aliases,
             "accel:device_profile": .unserved("an accelerator"),
         ]
         for access in ["read", "write", "total"] {
@@ -109,7 +110,7 @@ enum PropertyTable {
 
     private static let unserved: [(String, String)] = [
         ("cpu_realtime", "real-time scheduling"), ("cpu_realtime_mask", "real-time scheduling"),
-        ("pci_numa_affinity_policy", "PCI passthrough"), ("pmem", "persistent memory"),
+        ("pmem", "persistent memory"),
         ("mem_encryption", "encryption of memory"), ("mem_encryption_model", "encryption of memory"),
         ("tpm_secret_security", "a secret store for TPM state"), ("redirected_usb_ports", "USB redirection"),
         ("emulation_architecture", "emulation of another architecture"),

@@ -23,17 +23,19 @@ extension HostTopology {
     /// The place of a guest's topology beside what others have taken. The same arguments give the same place.
     ///
     /// - Parameters:
+    ///   - favourites: cells that come before the others, because something that the guest wants is there.
     ///   - ratios: how far the cells' shared processors and memory are promised beyond what is there.
     /// - Throws: what is short, with the figures of the cell that lacks least.
     public func place(
-        _ request: TopologyRequest, beside usage: TopologyUsage, ratios: AllocationRatios
+        _ request: TopologyRequest, beside usage: TopologyUsage, ratios: AllocationRatios,
+        preferring favourites: Set<Int> = []
     ) throws(TopologyShortage) -> TopologyPlacement {
         guard request.cells.count <= cells.count else {
             throw TopologyShortage([
                 .init(resource: "cells", requested: request.cells.count, free: cells.count, total: cells.count)
             ])
         }
-        let order = ordered(for: request, usage)
+        let order = ordered(for: request, usage, favourites)
         var candidates: [[TopologyPlacement.Cell?]] = []
         for index in request.cells.indices {
             var (row, nearest): ([TopologyPlacement.Cell?], TopologyShortage?) = ([], nil)
@@ -68,15 +70,17 @@ extension HostTopology {
     }
 
     /// Host cells with the most free memory first; among equals those with the most free processors of the wanted kind.
-    private func ordered(for request: TopologyRequest, _ usage: TopologyUsage) -> [HostCell] {
+    private func ordered(
+        for request: TopologyRequest, _ usage: TopologyUsage, _ favourites: Set<Int>
+    ) -> [HostCell] {
         cells.enumerated().sorted { left, right in
-            func rank(_ cell: HostCell) -> (Int, Int) {
+            func rank(_ cell: HostCell) -> (Int, Int, Int) {
                 let taken = usage[cell.id]
                 let free =
                     request.dedicated.isEmpty
                     ? -taken.sharedVCPUs
                     : dedicated.numbers.intersection(cell.cpus.numbers).subtracting(taken.dedicated).count
-                return (cell.memoryMiB - taken.memoryMiB, free)
+                return (favourites.contains(cell.id) ? 1 : 0, cell.memoryMiB - taken.memoryMiB, free)
             }
             let (one, other) = (rank(left.element), rank(right.element))
             return one == other ? left.offset < right.offset : one > other

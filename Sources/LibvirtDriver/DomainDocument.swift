@@ -49,6 +49,7 @@ struct DomainDocument: Sendable {
                 randomness
                 tpm
                 watchdog
+                hostDevices
                 balloon
                 iommu
             }

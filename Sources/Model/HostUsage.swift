@@ -11,6 +11,7 @@ public struct HostUsage: Sendable, Hashable, Codable {
     public var failedBuilds: Int?
     public var metrics: [HostMetric]?
     public var cells: [HostCellReport]?
+    public var pciPools: [PCIPool]?
 
     public init() {}
 
@@ -45,6 +46,7 @@ extension HostReport {
         if ioWorkload != base.ioWorkload { usage.ioWorkload = ioWorkload }
         if failedBuilds != base.failedBuilds { usage.failedBuilds = failedBuilds }
         if metrics != base.metrics { usage.metrics = metrics ?? [] }
+        if pciPools != base.pciPools { usage.pciPools = pciPools ?? [] }
         if cells != base.cells { usage.cells = cells ?? [] }
         var brought = base
         brought.apply(usage)
@@ -60,6 +62,7 @@ extension HostReport {
         ioWorkload = usage.ioWorkload ?? ioWorkload
         failedBuilds = usage.failedBuilds ?? failedBuilds
         if let told = usage.strays { strays = told.isEmpty ? nil : told }
+        if let told = usage.pciPools { pciPools = told.isEmpty ? nil : told }
         if let told = usage.cells { cells = told.isEmpty ? nil : told }
         if let told = usage.metrics { metrics = told.isEmpty ? nil : told }
     }
@@ -108,7 +111,10 @@ extension HostReport {
             (0...(1 << 40)).contains(uptimeSeconds ?? 0),
             ratios.allSatisfy({ $0 >= 0 && $0 <= 1_000_000 }), texts.allSatisfy({ $0.utf8.count <= 1_024 }),
             lists.allSatisfy({ list in list.count <= 4_096 && list.allSatisfy { $0.utf8.count <= 255 } }),
-            (metrics ?? []).allSatisfy(\.value.isFinite), (cells ?? []).count <= 1_024,
+            (metrics ?? []).allSatisfy(\.value.isFinite), (cells ?? []).count <= 1_024, (pciPools ?? []).count <= 1_024,
+            (pciPools ?? []).allSatisfy({
+                $0.total >= 0 && $0.total < 1 << 20 && $0.vendorID.utf8.count <= 8 && $0.productID.utf8.count <= 8
+            }),
             (cells ?? []).allSatisfy(\.isPossible), sequence >= 0, sequence < 1 << 62, measuredAt.isPossible
         else {
             throw Failure(.invalidParameters, "the report of host \(host) holds a value that no host can have")

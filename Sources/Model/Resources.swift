@@ -86,6 +86,8 @@ public struct HostReport: Sendable, Hashable, Codable {
     public var sharedStorage: String?
     /// The NUMA cells; `nil` from an agent that does not tell them.
     public var cells: [HostCellReport]?
+    /// The PCI devices that guests may have; `nil` for none.
+    public var pciPools: [PCIPool]?
 
     public init(
         host: HostName, uuid: String, hypervisorHostname: String, hypervisorType: String, hypervisorVersion: Int,

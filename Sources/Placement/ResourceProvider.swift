@@ -58,10 +58,18 @@ struct ResourceProvider: Sendable {
         }
         inventories = [
             inventory("VCPU", \.vcpus, report.ratios.cpu), inventory("MEMORY_MB", \.memoryMiB, report.ratios.memory),
-            inventory("DISK_GB", \.diskGiB, report.ratios.disk),
+            inventory("DISK_GB", \.diskGiB, report.ratios.disk), Self.dedicated(report),
         ].filter { $0.total > 0 }
         traits = Set(report.traits ?? []).union(Vocabulary.hostTraits).union(
             isDisabled ? [Vocabulary.disabledTrait] : [])
+    }
+
+    /// The processors that guests get for themselves. What a host says of its cells may be anything, but it is counted.
+    private static func dedicated(_ report: HostReport) -> Inventory {
+        let cells = report.cells ?? []
+        return Inventory(
+            resourceClass: "PCPU", total: cells.reduce(0) { $0 + $1.dedicatedCPUs.count }, reserved: 0,
+            allocationRatio: 1, used: cells.reduce(0) { $0 + $1.takenCPUs.count })
     }
 
     func inventory(of resourceClass: String) -> Inventory? {
@@ -109,7 +117,8 @@ struct Allocation: Sendable {
     var resources: [(resourceClass: String, amount: Int)] {
         let amounts = instance.resources
         let all: [(resourceClass: String, amount: Int)] = [
-            ("VCPU", amounts.vcpus), ("MEMORY_MB", amounts.memoryMiB), ("DISK_GB", amounts.diskGiB),
+            ("VCPU", amounts.vcpus), ("PCPU", instance.dedicatedVCPUs), ("MEMORY_MB", amounts.memoryMiB),
+            ("DISK_GB", amounts.diskGiB),
         ]
         return all.filter { $0.amount > 0 }
     }

@@ -3,7 +3,8 @@ struct Rules {
     /// From the bottom up. A target depends only on what stands before it.
     static let order = [
         "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgres", "CGnuTLS", "CCrypt", "CSystem",
-        "Model", "GuestHardware", "HostTopology", "ImageFormat", "Telemetry", "Configuration", "Crypto", "Metadata",
+        "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "Telemetry", "Configuration", "Crypto",
+        "Metadata",
         "XML",
         "Processes", "HTTP",
         "RPC", "SQLite",
@@ -27,6 +28,7 @@ struct Rules {
         "Model": [],
         "GuestHardware": ["Model"],
         "HostTopology": ["Model", "GuestHardware"],
+        "PCIDevices": ["Model"],
         "Scheduling": ["Model"],
         "Libvirt": ["CLibvirt", "CSystem", "Telemetry", "XML"],
         "Tasks": ["Model", "Telemetry"],

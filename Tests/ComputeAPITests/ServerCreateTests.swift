@@ -57,6 +57,23 @@ struct ServerCreateTests {
         #expect(try await cloud.database.instances.list(InstanceQuery()).isEmpty)
     }
 
+    @Test("A PCI alias that the API does not know is refused, where it knows any; without a list hosts decide")
+    func aliases() async throws {
+        var settings = APISettings(operationPatience: .zero)
+        settings.pciAliases = ["gpu"]
+        for (known, wanted, status) in [
+            (settings, "tpu:1", 400), (settings, "gpu:1", 202), (APISettings(operationPatience: .zero), "tpu:1", 202),
+        ] {
+            let cloud = try await ComputeFixture(settings: known)
+            _ = try await cloud.database.flavors.update(FlavorID("42")) {
+                $0.extraSpecs["pci_passthrough:alias"] = wanted
+            }
+            let reply = await cloud.send(.post, "servers", ComputeFixture.server())
+            #expect(reply.status == status)
+            if status == 400 { #expect(reply.message == "PCI alias tpu is not defined") }
+        }
+    }
+
     @Test(
         "Bad requests are refused with nothing left behind",
         arguments: [

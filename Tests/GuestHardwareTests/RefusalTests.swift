@@ -65,8 +65,6 @@ struct RefusalTests {
         "What is not built yet is refused by its name",
         arguments: [
             Row(["hw:cpu_realtime": "yes"], [:], "real-time scheduling"),
-            Row(["pci_passthrough:alias": "gpu:1"], [:], "PCI passthrough"),
-            Row([:], ["hw_pci_numa_affinity_policy": "socket"], "PCI passthrough"),
             Row(["hw:mem_encryption": "true"], [:], "encryption of memory"),
             Row(["hw:pmem": "6GB"], [:], "persistent memory"),
             Row(["hw:ephemeral_encryption_format": "luks"], [:], "encryption of local disks"),

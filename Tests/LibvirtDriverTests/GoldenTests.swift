@@ -19,14 +19,17 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
     var rescue: [String: String]?
     /// Where it is on its host's cells.
     var placement: TopologyPlacement?
+    /// The host's devices that are its own.
+    var devices: [PCIDevice]?
     let settings: DomainSettings
 
     init(
         _ name: String, _ specs: [String: String] = [:], _ properties: [String: String] = [:], vcpus: Int = 2,
         virtType: String = "kvm", rescue: [String: String]? = nil, placement: TopologyPlacement? = nil,
+        devices: [PCIDevice]? = nil,
         _ change: (inout DomainSettings) -> Void = { _ in }
     ) {
-        self.placement = placement
+        (self.placement, self.devices) = (placement, devices)
         (self.name, self.specs, self.properties, self.vcpus) = (name, specs, properties, vcpus)
         self.rescue = rescue
         var settings = Sample.settings(virtType: virtType)
@@ -121,6 +124,12 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
             rescue: ["hw_rescue_bus": "scsi"]),
         GoldenGuest("rescue-stable-usb", rescue: ["hw_rescue_device": "cdrom", "hw_rescue_bus": "usb"]),
         GoldenGuest("iommu-intel", ["hw:viommu_model": "intel"], ["hw_machine_type": "q35"]),
+        GoldenGuest(
+            "host-devices", ["pci_passthrough:alias": "nic:1,gpu:1"],
+            devices: [
+                PCIDevice(address: "0000:02:10.7", vendorID: "8086", productID: "10ca", kind: .virtualFunction),
+                PCIDevice(address: "0001:81:00.0", vendorID: "10de", productID: "1eb8", kind: .plain),
+            ]),
         GoldenGuest("shared-set") { $0.sharedCPUs = CPUSet([0, 1, 2, 5]) },
         GoldenGuest("cells", ["hw:numa_nodes": "2"], vcpus: 4, placement: .swapped),
         GoldenGuest("pinned", ["hw:cpu_policy": "dedicated", "quota:cpu_shares": "512"], placement: .pinned),
@@ -165,7 +174,7 @@ struct GoldenTests {
     @Test("A guest's document is the one that is kept", arguments: GoldenGuest.all)
     func document(_ golden: GoldenGuest) throws {
         var guest = Sample.guest(specs: golden.specs, properties: golden.properties, vcpus: golden.vcpus)
-        guest.placement = golden.placement
+        (guest.placement, guest.devices) = (golden.placement, golden.devices)
         if let properties = golden.rescue {
             guest.rescueImage = Sample.image([2])
             guest.rescueImage?.properties = properties

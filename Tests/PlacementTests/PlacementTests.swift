@@ -366,4 +366,23 @@ struct PlacementTests {
         let reply = await cloud.send(.get, "/allocation_candidates?" + query, at: version)
         #expect(reply.status == 400 && reply.error?["detail"]?.text?.isEmpty == false)
     }
+
+    @Test("Processors of guests' own are an inventory apart, and what they take of the shared ones is nothing")
+    func dedicated() async throws {
+        let cloud = try await PlacementFixture()
+        let host = HostName("kvm1")
+        var report = try #require(try await cloud.database.hosts.find(host)?.report)
+        report.sequence += 1
+        report.cells = [
+            HostCellReport(
+                id: 0, memoryMiB: 1_024, memoryUsedMiB: 0, sharedCPUs: CPUSet([0, 1]), sharedVCPUs: 0,
+                dedicatedCPUs: CPUSet([2, 3, 4]), takenCPUs: CPUSet([2]), cores: [], pages: [])
+        ]
+        try await cloud.database.hosts.record(report, now: report.measuredAt)
+        let path = "/resource_providers/\(report.uuid)"
+        let inventory = await cloud.send(.get, path + "/inventories").json["inventories"]?["PCPU"]
+        #expect(inventory?["total"] == 3 && inventory?["allocation_ratio"]?.double == 1)
+        #expect(await cloud.send(.get, path + "/usages").json["usages"]?["PCPU"] == 1)
+        #expect(await cloud.names("resources=PCPU:2") == ["kvm1.example"])
+    }
 }

@@ -15,13 +15,15 @@ struct BuildState: OperationState {
     var launchedAt: Timestamp?
     /// Where the claim has put it on the host's cells; read before the domain is defined.
     var placement: TopologyPlacement?
+    /// The devices that its claim has; likewise.
+    var devices: [PCIDevice]?
     var timings: [ReportOperation.StepTiming] = []
 
     var instanceID: InstanceID { instance.id }
 
     var specification: GuestSpecification {
         var guest = GuestSpecification(instance: instance, image: image, interfaces: interfaces ?? [])
-        guest.placement = placement
+        (guest.placement, guest.devices) = (placement, devices)
         return guest
     }
 

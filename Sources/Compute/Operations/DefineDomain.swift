@@ -8,7 +8,8 @@ struct DefineDomain: GuestStep {
     let taskState: TaskState? = .spawning
 
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
-        state.placement = try await tools.guest(state.instanceID)?.specification.placement
+        let claimed = try await tools.guest(state.instanceID)?.specification
+        (state.placement, state.devices) = (claimed?.placement, claimed?.devices)
         try await tools.driver.define(state.specification)
         return .next
     }
