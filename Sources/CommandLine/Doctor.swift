@@ -1,4 +1,5 @@
 internal import CSystem
+internal import Compute
 internal import Configuration
 internal import Glibc
 internal import HTTP
@@ -54,6 +55,7 @@ struct Doctor: Sendable {
             HostChecks.passable("instances path", path: settings.instancesPath),
             await clock(own: own),
         ]
+        findings.append(HostChecks.metadata(isOn: configuration[ComputeOptions.servesMetadata]))
         findings += settings.listens.map { listen in
             HostChecks.port(
                 listen.role, port: listen.address.port, listener: ProcessTable.listener(port: listen.address.port),

@@ -137,6 +137,31 @@ enum HostChecks {
                 "start it: systemctl start virtlogd, or deploy/lab daemon start where there is no systemd")
     }
 
+    /// The address at which guests ask for what they are told of themselves.
+    /// - Parameter label: of the network device that has it on this machine; `nil` for none.
+    static func metadata(isOn: Bool, label: String?) -> Finding {
+        guard isOn else { return .ok("metadata", "[compute] metadata_service is off; guests have config drives") }
+        guard let label, !label.hasSuffix(":apus") else {
+            return .ok(
+                "metadata", label.map { "169.254.169.254 is on \($0)" } ?? "169.254.169.254 is free for the agent")
+        }
+        return .warning(
+            "metadata", "169.254.169.254 is on \(label), by another's hand",
+            "guests are told nothing there; take it away, or set [compute] metadata_service = no")
+    }
+
+    static func metadata(isOn: Bool) -> Finding {
+        var text = [CChar](repeating: 0, count: 64)
+        let found = apus_find_address("169.254.169.254", &text, text.count)
+        guard found >= 0 else {
+            return .problem(
+                "metadata", "this machine's addresses are not known: \(String(cString: strerror(errno)))",
+                "run it as root")
+        }
+        let label = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return metadata(isOn: isOn, label: found == 1 ? label : nil)
+    }
+
     /// A service that listens beyond loopback without TLS.
     static func plaintext(isAllowed: Bool, listens: [(role: String, address: String, isLoopback: Bool)]) -> Finding {
         let beyond = listens.filter { !$0.isLoopback }

@@ -23,6 +23,15 @@ struct HostCheckTests {
         #expect(HostChecks.clock(control + .seconds(apart), control: control).level == level)
     }
 
+    @Test(
+        "The metadata's address is ours, free, or another's",
+        arguments: [
+            (true, nil, Finding.Level.ok), (true, "virbr0:apus", .ok), (true, "eth0", .warning), (false, "eth0", .ok),
+        ] as [(Bool, String?, Finding.Level)])
+    func metadata(isOn: Bool, label: String?, level: Finding.Level) {
+        #expect(HostChecks.metadata(isOn: isOn, label: label).level == level)
+    }
+
     @Test("A date that cannot be is a problem")
     func date() {
         #expect(HostChecks.date(Timestamp(seconds: 0)).level == .problem)
