@@ -17,7 +17,7 @@ ACTIONS = {
     "SHUTOFF": [("os-start", None)],
     "PAUSED": [("unpause", None)],
 }
-# A conductor that is away, a server that is busy or gone: what a client must live with.
+# A conductor that is away, a server that is busy or gone, a quota that deletions will free: what a client must live with.
 LOST = (http.client.HTTPException, OSError, Refused)
 KILL_SECONDS = (3, 9)
 SETTLE_SECONDS = 180
@@ -71,7 +71,7 @@ class Soak:
         try:
             return request(*arguments)
         except LOST as error:
-            if isinstance(error, Refused) and error.status not in (404, 409, 500, 502, 503, 504):
+            if isinstance(error, Refused) and error.status not in (403, 404, 409, 500, 502, 503, 504):
                 raise
             return None
 
@@ -83,6 +83,7 @@ class Soak:
             server = self.ask(
                 client.create, f"soak-{chance.random():.6f}-{number}", self.ground.image, self.ground.flavor["id"])
             if server is None:
+                self.over.wait(0.1)
                 continue
             for _ in range(chance.randint(0, MOST_ACTIONS)):
                 # Now and then the next request does not wait for the last one's end.
@@ -90,7 +91,19 @@ class Soak:
                 if status not in ACTIONS or self.over.is_set():
                     break
                 self.ask(client.act, server, *chance.choice(ACTIONS[status]))
+            self.remove(client, server)
+
+    def remove(self, client, server):
+        """Deletes the server, however often that takes."""
+        while not self.over.is_set():
             self.ask(client.act, server, "forceDelete", None)
+            try:
+                found = client.find(server)
+                if found is None or found["OS-EXT-STS:task_state"] == "deleting":
+                    return
+            except LOST:
+                pass
+            self.over.wait(0.1)
 
     def status(self, client, server):
         """The server's status once nothing is under way; None when that takes too long, or the end is near."""

@@ -93,7 +93,12 @@ struct BuildOnHost: TaskStep {
 
     private func exhausted(_ state: BuildTaskState) -> Failure {
         let reasons = state.failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ")
-        guard state.failures.count != 1 else { return Failure(.hypervisor, "Build failed on host \(reasons)") }
+        guard state.failures.count != 1 else {
+            // Room that the scheduler saw was somebody else's by then: the same as if it had seen none.
+            return state.failures[0].failure.kind == .insufficientResources
+                ? Failure(.noValidHost, "No valid host was found. Host \(reasons)")
+                : Failure(.hypervisor, "Build failed on host \(reasons)")
+        }
         return Failure(
             .noValidHost,
             "No valid host was found. Exhausted all \(state.failures.count) hosts available for this build. \(reasons)")
