@@ -63,6 +63,7 @@ let package = Package(
         library("Telemetry", ["CSystem", "Model"]),
         library("Configuration", ["CSystem", "Model", "Telemetry"]),
         library("Crypto", ["CGnuTLS", "CCrypt", "CSystem", "Model"]),
+        library("Periodic", ["Model", "Telemetry"]),
         library("Metadata", ["Model", "Crypto"]),
         library("XML", ["CXML2"]),
         library("Processes", ["CSystem", "Telemetry"]),
@@ -83,7 +84,7 @@ let package = Package(
             "Compute",
             [
                 "CSystem", "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "Metadata", "Telemetry", "Configuration",
-                "Crypto", "HTTP", "RPC",
+                "Periodic", "Crypto", "HTTP", "RPC",
                 "SQLite", "Tasks", "TaskStore",
             ]),
         library(
@@ -105,8 +106,8 @@ let package = Package(
         library(
             "Conductor",
             [
-                "Model", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Images",
-                "Database",
+                "Model", "Telemetry", "Configuration", "Periodic", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling",
+                "Images", "Database",
             ]),
         library("Placement", ["Model", "Telemetry", "HTTP", "Database"]),
         library(
@@ -134,6 +135,7 @@ let package = Package(
         // Tests.
         tests("ArchitectureTests", []),
         tests("ModelTests", ["Model"]),
+        tests("PeriodicTests", ["Periodic", "Model", "Telemetry"]),
         tests("MetadataTests", ["Metadata", "Model", "Crypto"]),
         tests("GuestHardwareTests", ["GuestHardware", "Model"]),
         tests("HostTopologyTests", ["HostTopology", "GuestHardware", "Model"]),
@@ -156,7 +158,7 @@ let package = Package(
         tests(
             "ComputeTests",
             [
-                "Compute", "GuestHardware", "HostTopology", "PCIDevices", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
+                "Compute", "Periodic", "GuestHardware", "HostTopology", "PCIDevices", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
             ]),
         tests(
             "LibvirtDriverTests",
@@ -166,7 +168,7 @@ let package = Package(
             excluding: ["Golden", "Capabilities"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model"]),
-        tests("ConductorTests", ["Crypto", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
+        tests("ConductorTests", ["Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),

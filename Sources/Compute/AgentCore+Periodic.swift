@@ -1,10 +1,13 @@
 internal import Configuration
 internal import Model
+internal import Periodic
 
 extension AgentCore {
     /// What the agent does again and again; each task with its option.
     func periodicRunner(isCompared: Bool) -> PeriodicRunner {
-        guard configuration[ComputeOptions.periodicEnable] else { return PeriodicRunner([], fuzz: .zero) }
+        guard configuration[CommonOptions.periodicEnable] else {
+            return PeriodicRunner([], of: "agent", fuzz: .zero)
+        }
         let leftovers = LeftoverRemoval(
             limit: configuration[ComputeOptions.maximumDeleteAttempts], journal: journal, dispatcher: dispatcher)
         let healing = NetworkHealing(
@@ -42,7 +45,7 @@ extension AgentCore {
                 PeriodicTask(
                     "trim_journal", interval: configuration[ComputeOptions.journalTrimInterval],
                     run: { try await trim(at: journal.now()) }),
-            ], fuzz: configuration[ComputeOptions.periodicFuzzyDelay])
+            ], of: "agent", fuzz: configuration[ComputeOptions.periodicFuzzyDelay])
     }
 
     /// The audit of the host: claims against guests, the host measured anew and reported, operations that nobody runs

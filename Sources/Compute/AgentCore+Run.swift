@@ -1,6 +1,7 @@
 internal import Configuration
 internal import HTTP
 internal import Model
+internal import Periodic
 internal import RPC
 internal import SQLite
 internal import TaskStore
@@ -95,23 +96,24 @@ extension AgentCore {
         }
     }
 
-    /// Recomputes the claims from the guests: each guest has one, and nothing else has.
+    /// Recomputes the claims from the guests: each guest has one, and nothing else has but a move that is under way.
     func audit() async throws {
         let (tracker, moment) = (tracker, journal.now())
         let (made, removed) = try await journal.database.write { connection in
             let guests = try connection.guests()
             let claims = try connection.claims()
-            let claimed = Set(claims.map(\.instance))
+            let claimed = Set(claims.filter { !$0.isMove }.map(\.instance))
             let known = Set(guests.map(\.id))
             let lost = guests.filter { !claimed.contains($0.id) }
             for guest in lost {
                 let claim = Claim(
-                    id: ClaimID("\(guest.id)"), instance: guest.id, resources: guest.specification.instance.resources,
+                    id: ClaimID("\(guest.id)"), instance: guest.id,
+                    resources: tracker.snapshot.charge(for: guest.specification.instance.resources),
                     placement: guest.specification.placement, devices: guest.specification.devices)
                 try connection.insert(claim, now: moment)
             }
-            let stale = claims.filter { !known.contains($0.instance) }
-            for claim in stale { try connection.forgetGuest(claim.instance) }
+            let stale = claims.filter { !$0.isMove && !known.contains($0.instance) }
+            for claim in stale { try connection.release(claim) }
             tracker.restore(try connection.claims())
             return (lost.count, stale.count)
         }

@@ -84,7 +84,8 @@ struct AgentCore: Sendable {
             ResourceLedger(
                 total: total, reserved: configuration.reservedResources,
                 ratios: try await AllocationRatios.chosen(configuration, journal), topology: topology,
-                pci: pci, claims: try await journal.claims())
+                pci: pci, guestOverheadMiB: configuration[ComputeOptions.memoryOverheadMiB],
+                claims: try await journal.claims())
         ) { triggers.continuation.yield() }
         let tls = ClientTLS(
             caPEM: identity.authorityPEM, clientCertificatePEM: identity.certificatePEM,

@@ -36,7 +36,32 @@ enum ClaimEvents {
                         CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER), 'released', OLD.id,
                         OLD.instance, OLD.vcpus, OLD.memory_mib, OLD.disk_gib);
                 END;
-                """)
+                """),
+        // The table of claims was made anew; a move that is settled is an event of its own.
+        Migration(
+            version: 2,
+            sql: """
+                DROP TRIGGER IF EXISTS claim_made;
+                DROP TRIGGER IF EXISTS claim_gone;
+                CREATE TRIGGER claim_made AFTER INSERT ON claims BEGIN
+                    INSERT INTO claim_events (at, change, claim, instance, vcpus, memory_mib, disk_gib)
+                    VALUES (
+                        CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER), 'claimed', NEW.id,
+                        NEW.instance, NEW.vcpus, NEW.memory_mib, NEW.disk_gib);
+                END;
+                CREATE TRIGGER claim_settled AFTER UPDATE OF migration ON claims BEGIN
+                    INSERT INTO claim_events (at, change, claim, instance, vcpus, memory_mib, disk_gib)
+                    VALUES (
+                        CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER), 'settled', NEW.id,
+                        NEW.instance, NEW.vcpus, NEW.memory_mib, NEW.disk_gib);
+                END;
+                CREATE TRIGGER claim_gone AFTER DELETE ON claims BEGIN
+                    INSERT INTO claim_events (at, change, claim, instance, vcpus, memory_mib, disk_gib)
+                    VALUES (
+                        CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER), 'released', OLD.id,
+                        OLD.instance, OLD.vcpus, OLD.memory_mib, OLD.disk_gib);
+                END;
+                """),
     ]
 }
 
@@ -94,7 +119,8 @@ extension Claim {
     /// What it holds beside amounts, for a person.
     fileprivate var remark: String? {
         let devices = devices.map { $0.map(\.address).joined(separator: " ") }
-        let parts = [placement?.summary, devices].compactMap(\.self).filter { !$0.isEmpty }
+        let move = purpose.migration.map { "migration \($0)" }
+        let parts = [move, placement?.summary, devices].compactMap(\.self).filter { !$0.isEmpty }
         return parts.isEmpty ? nil : parts.joined(separator: "; ")
     }
 }

@@ -28,8 +28,6 @@ public enum ComputeOptions {
         "DEFAULT", "periodic_fuzzy_delay", default: Duration.seconds(60),
         help: "The first run of a periodic task comes after a random part of this.",
         check: { $0 >= .zero && $0 <= .seconds(86_400) ? nil : "0 to 86400 s" })
-    public static let periodicEnable = Option(
-        "DEFAULT", "periodic_enable", default: true, help: "Whether periodic tasks run at all.")
     public static let maximumDeleteAttempts = Option(
         "DEFAULT", "maximum_instance_delete_attempts", default: 5,
         help: "How often the removal of what a failed removal left is tried, in one life of the agent.",
@@ -109,6 +107,11 @@ public enum ComputeOptions {
     public static let reservedHostMemoryMB = Option(
         "DEFAULT", "reserved_host_memory_mb", default: 512, help: "MiB of memory that are the host's own.",
         check: isAmount)
+    /// QEMU's own memory beside the guest's: code, device models, page tables, buffers. 64 MiB is what a guest with two
+    /// vCPUs and a plain console takes; what guests took in all can be seen in their processes' PSS.
+    public static let memoryOverheadMiB = Option(
+        "compute", "memory_overhead_mib", default: 64,
+        help: "MiB of memory that each guest takes beside its flavor's; part of its claim.", check: isAmount)
     public static let reservedHostDiskMB = Option(
         "DEFAULT", "reserved_host_disk_mb", default: 0, help: "MiB of disk that are the host's own.", check: isAmount)
     public static let reservedHostCPUs = Option(
@@ -168,13 +171,13 @@ public enum ComputeOptions {
         CommonOptions.all + [
             myIP.erased, reportInterval.erased, updateResourcesInterval.erased,
             syncPowerStateInterval.erased, instanceDeleteInterval.erased, imageCacheInterval.erased,
-            periodicFuzzyDelay.erased, periodicEnable.erased, maximumDeleteAttempts.erased,
+            periodicFuzzyDelay.erased, CommonOptions.periodicEnable.erased, maximumDeleteAttempts.erased,
             healNetworkInterval.erased,
             maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, shutdownTimeout.erased, waitSoftReboot.erased,
             cpuAllocationRatio.erased,
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
             initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
-            reservedHostMemoryMB.erased,
+            reservedHostMemoryMB.erased, memoryOverheadMiB.erased,
             deviceSpec.erased, pciAlias.erased, servesMetadata.erased, metadataCacheExpiration.erased,
             cpuSharedSet.erased, cpuDedicatedSet.erased,
             reservedHugePages.erased,

@@ -1,4 +1,5 @@
 internal import Model
+internal import PCIDevices
 internal import RPC
 internal import SQLite
 internal import Telemetry
@@ -72,10 +73,18 @@ actor HostReporter {
         measuredAt = journal.now()
         let (total, topology) = try topologySettings.apply(to: capacity)
         tracker.measured(total, topology)
-        tracker.found(try await deviceSettings.devices(of: driver))
         if measuresProcessors { await measureProcessors() }
+        // Devices that cannot be listed stay what they were, and keep nothing else from being told.
+        let devices: Result<[PCIDevice], any Error>
+        do {
+            devices = .success(try await deviceSettings.devices(of: driver))
+        } catch {
+            devices = .failure(error)
+        }
+        if case .success(let found) = devices { tracker.found(found) }
         mustConfirm = true
         trigger()
+        _ = try devices.get()
     }
 
     /// Waits until what is claimed now has been reported, or a report that holds it has failed: a conductor that is away
@@ -194,6 +203,7 @@ actor HostReporter {
         report.sharedStorage = capacity.sharedStorage
         report.ioWorkload = Set(open.filter(\.kind.burdensDisks).map(\.instance)).count
         report.failedBuilds = builds.failed
+        report.guestOverheadMiB = ledger.guestOverheadMiB
         report.cells = ledger.cells
         report.pciPools = ledger.pools
         report.metrics = metrics

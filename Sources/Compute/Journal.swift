@@ -186,36 +186,52 @@ extension SQLiteConnection {
     }
 
     func claims() throws -> [Claim] {
-        try query("SELECT \(claimColumns) FROM claims ORDER BY instance", [], readClaim)
+        try query("SELECT \(claimColumns) FROM claims ORDER BY instance, migration", [], readClaim)
     }
 
-    func claim(of id: InstanceID) throws -> Claim? {
-        try query(
-            "SELECT \(claimColumns) FROM claims WHERE instance = ?", [.text(id.rawValue)],
-            readClaim
-        ).first
+    /// Those of the instance: where it lives, and of a move.
+    func claims(of id: InstanceID) throws -> [Claim] {
+        try query("SELECT \(claimColumns) FROM claims WHERE instance = ?", [.text(id.rawValue)], readClaim)
+    }
+
+    /// Gives back one claim.
+    func release(_ claim: Claim) throws {
+        try execute("DELETE FROM claims WHERE id = ?", [.text(claim.id.rawValue)])
+    }
+
+    /// Makes the place of a move the one where the instance lives, and gives back the old one where it was here. False
+    /// when the move has been dropped.
+    func settle(_ move: Claim) throws -> Bool {
+        guard move.isMove, try claims(of: move.instance).contains(where: { $0.id == move.id && $0.isMove }) else {
+            return false
+        }
+        try execute(
+            "DELETE FROM claims WHERE instance = ? AND migration IS NULL", [.text(move.instance.rawValue)])
+        return try execute("UPDATE claims SET migration = NULL WHERE id = ?", [.text(move.id.rawValue)]) == 1
     }
 
     func insert(_ claim: Claim, now: Timestamp) throws {
         try execute(
-            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 .text(claim.id.rawValue), .text(claim.instance.rawValue), SQLValue(claim.resources.vcpus),
                 SQLValue(claim.resources.memoryMiB), SQLValue(claim.resources.diskGiB),
                 SQLValue(try claim.placement.map { try encode($0) }),
-                SQLValue(try claim.devices.map { try encode($0) }), .integer(now.microseconds),
+                SQLValue(try claim.devices.map { try encode($0) }), SQLValue(claim.purpose.migration?.rawValue),
+                .integer(now.microseconds),
             ])
     }
 }
 
-private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement, devices"
+private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement, devices, migration"
 
 private func readClaim(_ row: borrowing SQLRow) throws -> Claim {
     Claim(
         id: ClaimID(row.text(0)), instance: InstanceID(row.text(1)),
         resources: Resources(vcpus: row.int(2), memoryMiB: row.int(3), diskGiB: row.int(4)),
         placement: try row.blobOrNil(5).map { try decode(TopologyPlacement.self, $0) },
-        devices: try row.blobOrNil(6).map { try decode([PCIDevice].self, $0) })
+        devices: try row.blobOrNil(6).map { try decode([PCIDevice].self, $0) },
+        purpose: row.textOrNil(7).map { .move(MigrationID($0)) } ?? .residence)
 }
 
 private let guestColumns = "specification, vm_state, power_state, launched_at, is_leftover"

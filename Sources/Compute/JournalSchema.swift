@@ -66,5 +66,26 @@ enum JournalSchema {
         Migration(version: 2, sql: "ALTER TABLE claims ADD COLUMN placement BLOB;"),
         // The devices that a claim holds.
         Migration(version: 3, sql: "ALTER TABLE claims ADD COLUMN devices BLOB;"),
+        // A move's claim stands beside that of the residence. The triggers of claim_events go with the old table.
+        Migration(
+            version: 4,
+            sql: """
+                CREATE TABLE claims_of_both (
+                    id TEXT PRIMARY KEY,
+                    instance TEXT NOT NULL,
+                    vcpus BIGINT NOT NULL,
+                    memory_mib BIGINT NOT NULL,
+                    disk_gib BIGINT NOT NULL,
+                    created_at BIGINT NOT NULL,
+                    placement BLOB,
+                    devices BLOB,
+                    migration TEXT
+                );
+                INSERT INTO claims_of_both
+                SELECT id, instance, vcpus, memory_mib, disk_gib, created_at, placement, devices, NULL FROM claims;
+                DROP TABLE claims;
+                ALTER TABLE claims_of_both RENAME TO claims;
+                CREATE UNIQUE INDEX claims_holder ON claims (instance, (migration IS NULL));
+                """),
     ]
 }

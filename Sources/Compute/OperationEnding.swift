@@ -120,10 +120,10 @@ struct OperationEnding: Sendable {
         _ change: @escaping @Sendable (SQLiteConnection, inout OperationOutcome) throws -> Void
     ) async throws {
         let (host, sequence) = (host, sequence)
-        let closed = try await journal.database.write { connection -> (OperationRecord, Claim?)? in
+        let closed = try await journal.database.write { connection -> (OperationRecord, [Claim])? in
             var outcome = outcome
             guard var operation = try connection.operation(row.id) else { return nil }
-            let claim = try connection.claim(of: operation.instance)
+            let before = try connection.claims(of: operation.instance)
             if operation.outcome == nil {
                 try change(connection, &outcome)
                 let guest = try connection.guest(operation.instance)
@@ -141,12 +141,13 @@ struct OperationEnding: Sendable {
                         report, key: operation.reportKey, requestID: operation.requestID, now: outcome.endedAt)
                 }
             }
-            return (operation, try connection.claim(of: operation.instance) == nil ? claim : nil)
+            let after = Set(try connection.claims(of: operation.instance).map(\.id))
+            return (operation, before.filter { !after.contains($0.id) })
         }
         guard let (operation, released) = closed else { return }
         await outbox.dropNote(operation.instance)
         outbox.wake()
-        if let released { tracker.release(released) }
+        for claim in released { tracker.release(claim) }
         try await next(operation.instance)
         await watcher.operationEnded(operation.instance)
         await ended(operation.id)

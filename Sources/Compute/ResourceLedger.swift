@@ -5,9 +5,27 @@ public import PCIDevices
 
 /// What one instance has been promised.
 public struct Claim: Sendable, Hashable, Codable {
+    /// What the place is for.
+    public enum Purpose: Sendable, Hashable, Codable {
+        /// The instance lives here.
+        case residence
+        /// It is to live here when the migration, resize or evacuation is done; until then its residence, on this host or
+        /// another, stays promised, too.
+        case move(MigrationID)
+
+        public var migration: MigrationID? {
+            switch self {
+            case .residence: nil
+            case .move(let migration): migration
+            }
+        }
+    }
+
     public let id: ClaimID
     public let instance: InstanceID
+    /// Of the flavor and of QEMU itself.
     public let resources: Resources
+    public fileprivate(set) var purpose: Purpose
     /// Where it is on the host's cells; `nil` for a guest that takes processors and memory as they come.
     public let placement: TopologyPlacement?
     /// The host's devices that are its own; `nil` for none.
@@ -15,11 +33,13 @@ public struct Claim: Sendable, Hashable, Codable {
 
     public init(
         id: ClaimID, instance: InstanceID, resources: Resources, placement: TopologyPlacement? = nil,
-        devices: [PCIDevice]? = nil
+        devices: [PCIDevice]? = nil, purpose: Purpose = .residence
     ) {
-        (self.id, self.instance, self.resources) = (id, instance, resources)
+        (self.id, self.instance, self.resources, self.purpose) = (id, instance, resources, purpose)
         (self.placement, self.devices) = (placement, devices)
     }
+
+    public var isMove: Bool { purpose != .residence }
 }
 
 /// Why a claim is refused.
@@ -77,16 +97,21 @@ public struct ResourceLedger: Sendable, Hashable {
     public var topology: HostTopology?
     /// The devices that guests may have.
     public var pci = PCIInventory()
+    /// MiB that each guest needs on this host beside its flavor's memory.
+    public var guestOverheadMiB = 0
+    /// Of the instances that live here.
     public private(set) var claims: [InstanceID: Claim] = [:]
-    /// The sum of all claims.
+    /// Of the instances that are on their way here, or to another size here.
+    public private(set) var moves: [InstanceID: Claim] = [:]
+    /// The sum of all claims and moves.
     public private(set) var promised = Resources.zero
 
     public init(
         total: Resources, reserved: Resources, ratios: AllocationRatios, topology: HostTopology? = nil,
-        pci: PCIInventory = PCIInventory(), claims: [Claim] = []
+        pci: PCIInventory = PCIInventory(), guestOverheadMiB: Int = 0, claims: [Claim] = []
     ) {
         (self.total, self.reserved, self.ratios, self.topology) = (total, reserved, ratios, topology)
-        self.pci = pci
+        (self.pci, self.guestOverheadMiB) = (pci, guestOverheadMiB)
         for claim in claims { restore(claim) }
     }
 
@@ -101,19 +126,28 @@ public struct ResourceLedger: Sendable, Hashable {
             diskGiB: scaled(total.diskGiB - reserved.diskGiB, ratios.disk))
     }
 
-    /// Promises what is asked for, with its place on the host's cells where `request` wants one, or says which resources
-    /// are short.
+    /// What a guest of this size takes of the host.
+    public func charge(for size: Resources) -> Resources {
+        size + Resources(vcpus: 0, memoryMiB: guestOverheadMiB, diskGiB: 0)
+    }
+
+    /// Promises what is asked for and what QEMU itself needs, with its place on the host's cells where `request` wants
+    /// one, or says which resources are short.
+    ///
+    /// A move is tested beside the instance's residence where that is on the same host: both are there until the move is
+    /// settled or dropped.
     @discardableResult
     public mutating func add(
-        _ id: ClaimID, for instance: InstanceID, _ asked: Resources, _ request: TopologyRequest? = nil,
-        devices wanted: [PCIRequest] = []
+        _ id: ClaimID, for instance: InstanceID, _ size: Resources, _ request: TopologyRequest? = nil,
+        devices wanted: [PCIRequest] = [], purpose: Claim.Purpose = .residence
     ) throws(ClaimError) -> Claim {
         let possible = 0...(1 << 40)
-        guard possible.contains(asked.vcpus), possible.contains(asked.memoryMiB), possible.contains(asked.diskGiB)
+        guard possible.contains(size.vcpus), possible.contains(size.memoryMiB), possible.contains(size.diskGiB)
         else {
-            throw .invalid(asked)
+            throw .invalid(size)
         }
-        if let known = claims[instance] { throw .exists(known.id) }
+        let asked = charge(for: size)
+        if let known = purpose == .residence ? claims[instance] : moves[instance] { throw .exists(known.id) }
         let (free, limit) = (limit - promised, limit)
         var shortages = [
             ("vcpus", \Resources.vcpus), ("memory_mib", \.memoryMiB), ("disk_gib", \.diskGiB),
@@ -152,7 +186,8 @@ public struct ResourceLedger: Sendable, Hashable {
             }
         }
         guard shortages.isEmpty else { throw .insufficient(shortages) }
-        let claim = Claim(id: id, instance: instance, resources: asked, placement: placement, devices: devices)
+        let claim = Claim(
+            id: id, instance: instance, resources: asked, placement: placement, devices: devices, purpose: purpose)
         restore(claim)
         return claim
     }
@@ -160,11 +195,14 @@ public struct ResourceLedger: Sendable, Hashable {
     /// What the claims hold of the host's cells.
     public var topologyUsage: TopologyUsage {
         guard let topology else { return TopologyUsage() }
-        return TopologyUsage(claims.values.compactMap(\.placement), on: topology)
+        return TopologyUsage(all.compactMap(\.placement), on: topology)
     }
 
     /// Every device that is somebody's, also one that has vanished since.
-    public var heldDevices: [PCIDevice] { claims.values.flatMap { $0.devices ?? [] } }
+    public var heldDevices: [PCIDevice] { all.flatMap { $0.devices ?? [] } }
+
+    /// Every claim, of residences and of moves.
+    public var all: [Claim] { Array(claims.values) + moves.values }
 
     /// The devices by sort; `nil` where none is configured for guests.
     public var pools: [PCIPool]? { pci.devices.isEmpty ? nil : pci.pools(beside: heldDevices) }
@@ -191,24 +229,49 @@ public struct ResourceLedger: Sendable, Hashable {
 
     /// Takes up a claim that was granted earlier, whether or not it fits today.
     public mutating func restore(_ claim: Claim) {
-        remove(claim.instance)
-        claims[claim.instance] = claim
+        if claim.isMove {
+            removeMove(of: claim.instance)
+            moves[claim.instance] = claim
+        } else {
+            remove(claim.instance)
+            claims[claim.instance] = claim
+        }
         promised = promised + claim.resources
     }
 
-    /// Gives back what the instance holds; nothing when it holds nothing.
+    /// Gives back the place where the instance lives; nothing when it lives elsewhere.
     @discardableResult
-    public mutating func remove(_ instance: InstanceID) -> Claim? {
-        guard let claim = claims.removeValue(forKey: instance) else { return nil }
-        promised = promised - claim.resources
-        return claim
+    public mutating func remove(_ instance: InstanceID) -> Claim? { give(back: claims.removeValue(forKey: instance)) }
+
+    /// Gives back the place that a move has taken for the instance; nothing when there is none.
+    @discardableResult
+    public mutating func removeMove(of instance: InstanceID) -> Claim? {
+        give(back: moves.removeValue(forKey: instance))
     }
 
     /// Gives back exactly this claim; nothing when the instance holds none, or another by now.
     @discardableResult
     public mutating func remove(_ claim: Claim) -> Bool {
-        guard claims[claim.instance]?.id == claim.id else { return false }
-        return remove(claim.instance) != nil
+        if claims[claim.instance]?.id == claim.id { return remove(claim.instance) != nil }
+        if moves[claim.instance]?.id == claim.id { return removeMove(of: claim.instance) != nil }
+        return false
+    }
+
+    /// Makes the place of a move the one where the instance lives; the old one, where it was on this host, is given
+    /// back. False when the instance has not this move's claim.
+    @discardableResult
+    public mutating func settle(_ move: Claim) -> Bool {
+        guard move.isMove, var claim = moves[move.instance], claim.id == move.id else { return false }
+        removeMove(of: move.instance)
+        claim.purpose = .residence
+        restore(claim)
+        return true
+    }
+
+    private mutating func give(back claim: Claim?) -> Claim? {
+        guard let claim else { return nil }
+        promised = promised - claim.resources
+        return claim
     }
 
     private func scaled(_ amount: Int, _ ratio: Double) -> Int {

@@ -25,21 +25,22 @@ public final class ResourceTracker: Sendable {
 
     public var snapshot: ResourceLedger { ledger.withLock { $0 } }
 
-    /// Reserves `resources`, and a place on the host's cells where `request` wants one, or says what is short. Never suspends, so check and reserve are one step.
+    /// Reserves a place for a guest of this size, and one on the host's cells where `request` wants one, or says what is
+    /// short. Never suspends, so check and reserve are one step.
     ///
-    /// To be called where the journal holds no claim of the instance: one that is still in memory then is on its way
-    /// out, and makes room.
+    /// To be called where the journal holds no claim of the instance for this purpose: one that is still in memory then
+    /// is on its way out, and makes room.
     @discardableResult
     public func claim(
-        _ resources: Resources, _ request: TopologyRequest? = nil, devices: [PCIRequest] = [],
-        for instance: InstanceID
+        _ size: Resources, _ request: TopologyRequest? = nil, devices: [PCIRequest] = [],
+        for instance: InstanceID, purpose: Claim.Purpose = .residence
     ) throws(ClaimError) -> Claim {
         let id = ClaimID(makeUUID())
         let outcome = ledger.withLock { ledger -> Result<(ResourceLedger, Claim), ClaimError> in
             Result { () throws(ClaimError) in
                 var changed = ledger
-                changed.remove(instance)
-                let claim = try changed.add(id, for: instance, resources, request, devices: devices)
+                if purpose == .residence { changed.remove(instance) } else { changed.removeMove(of: instance) }
+                let claim = try changed.add(id, for: instance, size, request, devices: devices, purpose: purpose)
                 ledger = changed
                 return (changed, claim)
             }
@@ -63,15 +64,24 @@ public final class ResourceTracker: Sendable {
         changed()
     }
 
+    /// Makes the place of a move the one where the instance lives, and gives back the old one where it was here; nothing
+    /// when the move has been dropped. To be called after the journal has recorded it.
+    public func settle(_ move: Claim) {
+        let now = ledger.withLock { ledger in ledger.settle(move) ? ledger : nil }
+        guard let now else { return }
+        publish(now)
+        changed()
+    }
+
     /// Replaces all claims by those that the journal holds; true when they were not the same.
     @discardableResult
     public func restore(_ claims: [Claim]) -> Bool {
         let (now, isOther) = ledger.withLock { ledger in
-            let before = ledger.claims
+            let before = (ledger.claims, ledger.moves)
             ledger = ResourceLedger(
                 total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
-                pci: ledger.pci, claims: claims)
-            return (ledger, before != ledger.claims)
+                pci: ledger.pci, guestOverheadMiB: ledger.guestOverheadMiB, claims: claims)
+            return (ledger, before != (ledger.claims, ledger.moves))
         }
         guard isOther else { return false }
         publish(now)

@@ -23,11 +23,11 @@ public enum ConductorOptions {
     public static let shelvedPollInterval = Option<Duration>(
         "DEFAULT", "shelved_poll_interval", default: .seconds(60),
         help: "Time between looks for servers that have been shelved for long enough. Negative: none.",
-        check: { $0 < .zero || $0 >= .seconds(1) ? nil : "1 second or more, or a negative number" })
+        check: { isInterval($0) })
     public static let lapsedPollInterval = Option<Duration>(
         "conductor", "lapsed_poll_interval", default: .seconds(10),
         help: "Time between looks for servers that were deleted softly, or rescued, long enough ago. Negative: none.",
-        check: { $0 < .zero || $0 >= .seconds(1) ? nil : "1 second or more, or a negative number" })
+        check: { isInterval($0) })
     public static let schedulerURLs = Option<[String]>(
         "conductor", "scheduler_urls", default: ["http://127.0.0.1:8782"],
         help: "URLs of the schedulers, tried in order.")
@@ -46,7 +46,7 @@ public enum ConductorOptions {
         "conductor", "task_trim_interval", default: .seconds(600),
         help: "Time between looks for ended tasks that may be forgotten; each up to a tenth earlier or later. "
             + "Negative: none.",
-        check: { $0 < .zero || $0 >= .seconds(1) ? nil : "1 second or more, or a negative number" })
+        check: { isInterval($0) })
     public static let taskRetention = Option<Duration>(
         "conductor", "task_retention", default: .seconds(86_400),
         help: "How long tasks that have ended are listed.",
@@ -55,7 +55,14 @@ public enum ConductorOptions {
     public static let all: [AnyOption] = [
         listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
         schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
-        rescueTimeout.erased, shelvedPollInterval.erased, lapsedPollInterval.erased, trimInterval.erased,
+        CommonOptions.periodicEnable.erased, rescueTimeout.erased, shelvedPollInterval.erased,
+        lapsedPollInterval.erased, trimInterval.erased,
         taskRetention.erased,
     ]
+}
+
+/// For looks at the database: every second at most; a year apart at most; 0 is a minute, as everywhere, and less is never.
+@Sendable private func isInterval(_ value: Duration) -> String? {
+    value <= .zero || (value >= .seconds(1) && value <= .seconds(365 * 86_400))
+        ? nil : "1 second to a year, 0 or a negative number"
 }

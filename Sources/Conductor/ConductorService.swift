@@ -4,6 +4,7 @@ public import Database
 internal import HTTP
 internal import Images
 public import Model
+internal import Periodic
 internal import RPC
 internal import Tasks
 internal import Telemetry
@@ -114,8 +115,7 @@ public final class ConductorService: Sendable {
                 try await self.engine.run()
             }
             group.addTask { await self.keepAlive() }
-            group.addTask { await self.trimming.run() }
-            for loop in self.lapsing { group.addTask { await loop.run() } }
+            group.addTask { await self.periodicRunner.run() }
             try await group.waitForAll()
         }
         await server.stop(grace: .seconds(5))
@@ -142,8 +142,13 @@ public final class ConductorService: Sendable {
         }
     }
 
+    var periodicRunner: PeriodicRunner {
+        PeriodicRunner(
+            configuration[CommonOptions.periodicEnable] ? lapsing + [trimming] : [], of: "conductor", fuzz: .zero)
+    }
+
     /// What the cloud does by itself when an instance's time is over.
-    private var lapsing: [PeriodicLoop] {
+    private var lapsing: [PeriodicTask] {
         let (engine, now) = (engine, now)
         let lapses = LapsedInstances(
             database: database, reclaimAfter: configuration[DatabaseOptions.reclaimInterval],
@@ -155,17 +160,17 @@ public final class ConductorService: Sendable {
             ("poll_shelved_instances", ConductorOptions.shelvedPollInterval, lapses.offload),
         ]
         return looks.map { name, interval, look in
-            PeriodicLoop(name, interval: configuration[interval]) {
+            PeriodicTask(name, interval: configuration[interval], isImmediate: true) {
                 if try await look(now()) > 0 { engine.wake() }
             }
         }
     }
 
     /// Forgets tasks and reports when they are old enough, and a day's answers to repeated requests.
-    private var trimming: PeriodicLoop {
+    private var trimming: PeriodicTask {
         let (database, now) = (database, now)
         let trim = RecordTrim(database: database, retention: configuration[ConductorOptions.taskRetention])
-        return PeriodicLoop("trim_tasks", interval: configuration[ConductorOptions.trimInterval]) {
+        return PeriodicTask("trim_tasks", interval: configuration[ConductorOptions.trimInterval], isImmediate: true) {
             try await trim.run(at: now())
         }
     }
@@ -173,7 +178,7 @@ public final class ConductorService: Sendable {
 
 extension Configuration {
     /// Of `instance_build_timeout` 0 means without end, as in Nova.
-    fileprivate var buildTimeout: Duration {
+    var buildTimeout: Duration {
         let timeout = self[ConductorOptions.buildTimeout]
         return timeout == .zero ? .seconds(3_650 * 86_400) : timeout
     }

@@ -19,6 +19,11 @@ public enum CommonOptions {
             } ? nil : "a domain, or nothing"
         })
 
+    /// Of those programs that have periodic tasks; not among `all`.
+    public static let periodicEnable = Option(
+        "DEFAULT", "periodic_enable", default: true,
+        help: "Whether periodic tasks run at all: audits, clean-ups, what happens to servers whose time is over.")
+
     public static let all: [AnyOption] = [host.erased, statePath.erased]
 }
 

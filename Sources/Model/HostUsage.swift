@@ -98,6 +98,7 @@ extension HostReport {
         let counts = [
             runningInstances, workload, hypervisorVersion, cpuTopology.cells, cpuTopology.sockets, cpuTopology.cores,
             cpuTopology.threads, ioWorkload ?? 0, failedBuilds ?? 0,
+            guestOverheadMiB ?? 0,
         ]
         let possible = -(1 << 40)...(1 << 40)
         let texts = [

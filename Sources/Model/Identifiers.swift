@@ -69,6 +69,12 @@ public struct ClaimID: Identifier {
     public init(rawValue: String) { self.rawValue = rawValue }
 }
 
+/// The uuid of a migration, a resize or an evacuation of one instance.
+public struct MigrationID: Identifier {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+}
+
 /// The id of one user's call, `req-<uuid>`, carried from the API to the last log line on the host.
 public struct RequestID: Identifier {
     public let rawValue: String

@@ -65,7 +65,8 @@ public struct RamFilter: HostFilter {
     public init() {}
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        let available = min(host.free.memoryMiB, host.total.memoryMiB)
+        // What QEMU itself takes on the host is part of the claim there.
+        let available = min(host.free.memoryMiB, host.total.memoryMiB) - host.guestOverheadMiB
         guard request.resources.memoryMiB > available else { return nil }
         return Rejection(reason: "short of memory", shortage: request.resources.memoryMiB - available, unit: "MiB")
     }

@@ -11,6 +11,8 @@ public struct HostState: Sendable, Hashable {
     public var ratios: AllocationRatios
     /// Free GiB that the file system really has, less what sparse disks may grow; `nil` if unknown.
     public var diskAvailableLeastGiB: Int?
+    /// MiB that each guest takes beside its flavor's memory.
+    public var guestOverheadMiB = 0
     public var isDisabled: Bool
     public var isUp: Bool
     /// When the report was measured.
@@ -38,6 +40,7 @@ public struct HostState: Sendable, Hashable {
             name: report.host, availabilityZone: availabilityZone, total: report.total, reserved: report.reserved,
             used: report.used, ratios: report.ratios, diskAvailableLeastGiB: report.diskAvailableLeastGiB,
             isDisabled: isDisabled, isUp: isUp, measuredAt: report.measuredAt)
+        guestOverheadMiB = report.guestOverheadMiB ?? 0
     }
 
     /// What may still be promised: total × ratio less what is used. A report's `used` holds what the host keeps for
@@ -54,5 +57,7 @@ public struct HostState: Sendable, Hashable {
     }
 
     /// Takes `request` in this scheduler's memory, until the host's next report.
-    public mutating func consume(_ request: Resources) { used = used + request }
+    public mutating func consume(_ request: Resources) {
+        used = used + request + Resources(vcpus: 0, memoryMiB: guestOverheadMiB, diskGiB: 0)
+    }
 }

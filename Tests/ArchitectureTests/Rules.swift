@@ -4,7 +4,7 @@ struct Rules {
     static let order = [
         "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgres", "CGnuTLS", "CCrypt", "CSystem",
         "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "Telemetry", "Configuration", "Crypto",
-        "Metadata",
+        "Periodic", "Metadata",
         "XML",
         "Processes", "HTTP",
         "RPC", "SQLite",
@@ -32,6 +32,7 @@ struct Rules {
         "Scheduling": ["Model"],
         "Libvirt": ["CLibvirt", "CSystem", "Telemetry", "XML"],
         "Tasks": ["Model", "Telemetry"],
+        "Periodic": ["Model", "Telemetry"],
     ]
 
     /// What the agent must not carry, directly or through another target.

@@ -39,6 +39,7 @@ final class Bench: Sendable {
         var values = [
             "DEFAULT.host": "host1", "DEFAULT.state_path": folder.path, "compute.listen": "127.0.0.1:0",
             "DEFAULT.report_interval": "100ms", "DEFAULT.shutdown_timeout": "1s", "compute.metadata_service": "no",
+            "compute.memory_overhead_mib": "0",
         ]
         values.merge(settings) { $1 }
         return try Configuration(options: ComputeOptions.all + RPCOptions.all, values: values)

@@ -1,4 +1,5 @@
 import Model
+import PCIDevices
 import RPC
 import SQLite
 import Testing
@@ -65,6 +66,18 @@ struct DeviceTests {
             try await agent.core.journal.database.write { try $0.execute("DELETE FROM claims") }
             try await agent.core.audit()
             #expect(agent.core.tracker.snapshot.claims[holder.id]?.devices?.count == 1)
+        }
+    }
+
+    @Test("Devices that cannot be listed stay what they were, and hold up nothing of the report")
+    func unlisted() async throws {
+        let bench = try bench(1)
+        try await bench.run { agent in
+            _ = try await agent.conductor.until { $0.hosts.last?.pciPools?.first?.total == 1 }
+            agent.driver.fail(.hostDevices, Failure(.hypervisor, "libvirt does not list its devices"))
+            await #expect(throws: Failure.self) { try await agent.core.reporter.measure() }
+            _ = try await agent.conductor.until { !$0.hostChanges.isEmpty }
+            #expect(agent.core.tracker.snapshot.pci.devices.count == 1)
         }
     }
 

@@ -1,4 +1,5 @@
 import Model
+import Periodic
 import RPC
 import SQLite
 import Synchronization
@@ -9,118 +10,6 @@ import Testing
 
 @Suite("Periodic tasks", .timeLimit(.minutes(2)))
 struct PeriodicTests {
-    @Test("An interval of 0 is a minute, a negative one is never")
-    func intervals() {
-        #expect(PeriodicTask("a", interval: .zero) {}.interval == .seconds(60))
-        #expect(PeriodicTask("a", interval: .seconds(-1)) {}.interval == nil)
-        #expect(PeriodicTask("a", interval: .milliseconds(5)) {}.interval == .milliseconds(5))
-    }
-
-    @Test("Tasks run again and again, none twice at once, also after one has failed; disabled ones never run")
-    func rounds() async {
-        let state = Mutex((running: [String: Int](), most: 0, runs: [String: Int]()))
-        let (ends, sink) = AsyncStream.makeStream(of: Void.self)
-        @Sendable func run(_ name: String, failing: Bool) async throws {
-            state.withLock { state in
-                state.running[name, default: 0] += 1
-                state.most = max(state.most, state.running[name, default: 0])
-            }
-            await Task.yield()
-            let isEnough = state.withLock { state in
-                state.running[name, default: 0] -= 1
-                state.runs[name, default: 0] += 1
-                return (state.runs["a"] ?? 0) >= 3 && (state.runs["b"] ?? 0) >= 3
-            }
-            if isEnough { sink.finish() }
-            if failing { throw Failure(.hypervisor, "not now") }
-        }
-        let runner = PeriodicRunner(
-            [
-                PeriodicTask("a", interval: .milliseconds(1), isImmediate: true) { try await run("a", failing: true) },
-                PeriodicTask("b", interval: .milliseconds(1)) { try await run("b", failing: false) },
-                PeriodicTask("c", interval: .seconds(-1), isImmediate: true) { try await run("c", failing: false) },
-            ], fuzz: .milliseconds(1))
-        let life = Task { await runner.run() }
-        for await _ in ends {}
-        life.cancel()
-        await life.value
-        state.withLock { state in
-            #expect(state.most == 1)
-            #expect(state.runs["c"] == nil)
-        }
-    }
-
-    @Test("One that hangs holds up no other, is told as late, and ends with the runner")
-    func hanging() async {
-        let (hung, hangs) = AsyncStream.makeStream(of: Void.self)
-        let (runs, sink) = AsyncStream.makeStream(of: Void.self)
-        let clock = PlayedClock()
-        let runner = PeriodicRunner(
-            [
-                PeriodicTask("hangs", interval: .seconds(10), isImmediate: true) {
-                    hangs.yield()
-                    try await Task.sleep(for: .seconds(86_400))
-                },
-                PeriodicTask("runs", interval: .seconds(10), isImmediate: true) { sink.yield() },
-            ], fuzz: .zero, clock: clock, random: { ($0.lowerBound + $0.upperBound) / 2 })
-        let life = Task { await runner.run() }
-        var (hanging, running) = (hung.makeAsyncIterator(), runs.makeAsyncIterator())
-        _ = await hanging.next()
-        for round in 1...10 {
-            _ = await running.next()
-            // The one that runs, and for a minute the watch over the one that hangs.
-            await clock.advance(by: .seconds(10), whenAsleep: round <= 6 ? 2 : 1)
-        }
-        let isLate = {
-            String(decoding: Metrics.shared.render(), as: UTF8.self).contains(
-                "agent_periodic_late{task=\"hangs\"} 1")
-        }
-        while !isLate() { await Task.yield() }
-        life.cancel()
-        await life.value
-        #expect(!isLate())
-    }
-
-    @Test("A run that took longer than the interval is followed by one other, not by all that were missed")
-    func missed() async {
-        let clock = PlayedClock()
-        let (runs, sink) = AsyncStream.makeStream(of: Duration.self)
-        let runner = PeriodicRunner(
-            [
-                PeriodicTask("slow", interval: .seconds(10), isImmediate: true) {
-                    sink.yield(clock.now.offset)
-                    try await clock.sleep(for: .seconds(35))
-                }
-            ], fuzz: .zero, clock: clock, random: { ($0.lowerBound + $0.upperBound) / 2 })
-        let life = Task { await runner.run() }
-        var iterator = runs.makeAsyncIterator()
-        var starts: [Duration] = []
-        for _ in 1...3 {
-            if let start = await iterator.next() { starts.append(start) }
-            await clock.advance(by: .seconds(35), whenAsleep: 2)
-        }
-        life.cancel()
-        await life.value
-        #expect(starts == [.zero, .seconds(35), .seconds(70)])
-    }
-
-    @Test("The first run comes after a part of the fuzz, no later than the interval; later ones up to 5 % off")
-    func jitter() async {
-        let clock = PlayedClock()
-        let (runs, sink) = AsyncStream.makeStream(of: Duration.self)
-        let runner = PeriodicRunner(
-            [PeriodicTask("a", interval: .seconds(100)) { sink.yield(clock.now.offset) }],
-            fuzz: .seconds(60), clock: clock, random: { $0.upperBound })
-        let life = Task { await runner.run() }
-        var iterator = runs.makeAsyncIterator()
-        await clock.advance(by: .seconds(60), whenAsleep: 1)
-        #expect(await iterator.next() == .seconds(60))
-        await clock.advance(by: .seconds(105), whenAsleep: 1)
-        #expect(await iterator.next() == .seconds(165))
-        life.cancel()
-        await life.value
-    }
-
     @Test("The audit makes one bulk call, however many guests there are")
     func bulk() async throws {
         let bench = try Bench()
@@ -253,6 +142,80 @@ struct PeriodicTests {
             #expect(try await agent.core.journal.fence(gone.id) == nil)
             #expect(try await agent.core.journal.fence(kept.id) != nil)
             try await agent.holdsExactly([kept])
+        }
+    }
+
+    @Test(
+        "Each task is off with a negative interval by its own option, and those of which Nova says so with 0, too",
+        arguments: [
+            ("DEFAULT.update_resources_interval", "-1", "update_available_resource"),
+            ("DEFAULT.sync_power_state_interval", "-1", "sync_power_states"),
+            ("DEFAULT.instance_delete_interval", "-1", "run_pending_deletes"),
+            ("DEFAULT.running_deleted_instance_poll_interval", "0", "cleanup_running_deleted_instances"),
+            ("DEFAULT.heal_instance_info_cache_interval", "-1", "heal_instance_info_cache"),
+            ("DEFAULT.heal_instance_info_cache_interval", "0", "heal_instance_info_cache"),
+            ("image_cache.manager_interval", "-1", "image_cache_manager"),
+        ])
+    func off(option: String, value: String, task: String) async throws {
+        try await Bench(settings: [option: value]).run { agent in
+            let tasks = agent.core.periodicRunner(isCompared: true).tasks
+            #expect(tasks.filter { $0.interval == nil }.map(\.name).contains(task))
+        }
+    }
+
+    @Test("periodic_enable = false leaves nothing that runs by itself")
+    func allOff() async throws {
+        try await Bench(settings: ["DEFAULT.periodic_enable": "false"]).run { agent in
+            #expect(agent.core.periodicRunner(isCompared: true).tasks.isEmpty)
+        }
+        try await Bench().run { agent in
+            #expect(agent.core.periodicRunner(isCompared: true).tasks.count == 8)
+        }
+    }
+
+    @Test("A move's claim outlives the audit and a restart, is seen by the operator, and is settled in one step")
+    func moves() async throws {
+        let (host, folder) = (FakeHost(), try Folder())
+        let settings = ["compute.memory_overhead_mib": "32"]
+        let instance = Instance.test(vcpus: 1, memoryMiB: 512)
+        let size = Resources(vcpus: 2, memoryMiB: 1_024, diskGiB: 1)
+        let charged = Resources(vcpus: 2, memoryMiB: 1_056, diskGiB: 1)
+        try await Bench(host: host, folder: folder, settings: settings).run { agent in
+            try await agent.built(instance)
+            let (journal, tracker) = (agent.core.journal, agent.core.tracker)
+            try await journal.database.write { connection in
+                for id in [instance.id, InstanceID("on-its-way")] {
+                    let claim = try tracker.claim(size, for: id, purpose: .move(MigrationID("m-\(id)")))
+                    try connection.insert(claim, now: journal.now())
+                }
+            }
+            try await agent.core.audit()
+            let ledger = tracker.snapshot
+            #expect(ledger.moves.count == 2)
+            #expect(ledger.promised == ledger.charge(for: instance.resources) + charged + charged)
+        }
+        try await Bench(host: host, folder: folder, settings: settings).run { agent in
+            let (journal, tracker) = (agent.core.journal, agent.core.tracker)
+            let ledger = tracker.snapshot
+            #expect(ledger.moves.count == 2)
+            #expect(ledger.promised == ledger.charge(for: instance.resources) + charged + charged)
+            let told = try await agent.client.call(DescribeClaims.self, .init(host: HostName("host1"), events: 0))
+            #expect(told.holdings.compactMap(\.remark).contains("migration m-on-its-way"))
+            let move = try #require(ledger.moves[instance.id])
+            for isFirst in [true, false] {
+                let isSettled = try await journal.database.write { try $0.settle(move) }
+                #expect(isSettled == isFirst)
+                if isSettled { tracker.settle(move) }
+            }
+            let other = try #require(ledger.moves[InstanceID("on-its-way")])
+            try await journal.database.write { try $0.release(other) }
+            tracker.release(other)
+            let events = try await journal.database.read { try $0.claimEvents(limit: 3) }
+            #expect(events.map(\.change) == [.released, .settled, .released])
+            try await agent.core.audit()
+            #expect(tracker.snapshot.promised == charged && tracker.snapshot.claims[instance.id]?.id == move.id)
+            _ = try await agent.conductor.outcome(of: agent.delete(instance.id, generation: 2))
+            #expect(tracker.snapshot.promised == .zero)
         }
     }
 }

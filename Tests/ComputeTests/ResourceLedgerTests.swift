@@ -113,66 +113,125 @@ struct ResourceLedgerTests {
     }
 
     @Test(
-        "However claims come, end, move and are read again, what is promised is their sum and within the limit",
+        "However claims come, move, settle, are dropped, end and are read again, what is promised is their sum and within the limit",
         arguments: 1...20)
     func random(seed: UInt64) throws {
         var generator = Generator(seed: seed)
         var ledger = ledger(cpu: 2, reservedMemory: 512)
         ledger.topology = .twoCells
-        var journal: [InstanceID: Claim] = [:]
-        let pinned = try #require(
-            try GuestHardware(
-                flavor: Flavor(
-                    id: FlavorID("1"), name: "m", vcpus: 2, memoryMiB: 256, rootGiB: 1,
-                    extraSpecs: ["hw:cpu_policy": "dedicated"]), imageProperties: [:]
-            ).topology)
-        for step in 0..<300 {
-            let instance = InstanceID("i\(Int.random(in: 0..<30, using: &generator))")
-            switch Int.random(in: 0..<10, using: &generator) {
-            case 0..<6:
+        ledger.guestOverheadMiB = 16
+        var (residences, moves): ([InstanceID: Claim], [InstanceID: Claim]) = ([:], [:])
+        let pinned = try Self.pinned()
+        for step in 0..<400 {
+            let instance = InstanceID("i\(Int.random(in: 0..<20, using: &generator))")
+            let migration = Claim.Purpose.move(MigrationID("m\(step)"))
+            switch Int.random(in: 0..<12, using: &generator) {
+            case 0..<7:
+                let purpose = Bool.random(using: &generator) ? .residence : migration
                 let isPinned = Bool.random(using: &generator)
                 let asked = Resources(
                     vcpus: isPinned ? 0 : Int.random(in: 1...4, using: &generator),
                     memoryMiB: isPinned ? 256 : Int.random(in: 1...1_024, using: &generator), diskGiB: 1)
                 do throws(ClaimError) {
-                    let claim = try ledger.add(ClaimID("c\(step)"), for: instance, asked, isPinned ? pinned : nil)
-                    #expect(journal[instance] == nil)
-                    journal[instance] = claim
+                    let claim = try ledger.add(
+                        ClaimID("c\(step)"), for: instance, asked, isPinned ? pinned : nil, purpose: purpose)
+                    #expect(claim.resources.memoryMiB == asked.memoryMiB + 16)
+                    #expect((claim.isMove ? moves : residences)[instance] == nil)
+                    if claim.isMove { moves[instance] = claim } else { residences[instance] = claim }
                 } catch {
                     switch error {
-                    case .exists: #expect(journal[instance] != nil)
+                    case .exists: #expect((purpose == .residence ? residences : moves)[instance] != nil)
                     case .insufficient(let shortages):
                         #expect(!shortages.isEmpty && shortages.allSatisfy { $0.requested > $0.free })
                     case .invalid, .unknownAlias: Issue.record("nothing invalid was asked for")
                     }
                 }
-            case 6..<9:
+            case 7..<8:
                 let released = ledger.remove(instance)
-                #expect(released == journal.removeValue(forKey: instance))
+                #expect(released == residences.removeValue(forKey: instance))
+            case 8..<9:
+                let dropped = ledger.removeMove(of: instance)
+                #expect(dropped == moves.removeValue(forKey: instance))
+            case 9..<11:
+                guard let move = moves.removeValue(forKey: instance) else { continue }
+                let outcomes = [ledger.settle(move), ledger.settle(move)]
+                #expect(outcomes == [true, false])
+                residences[instance] = ledger.claims[instance]
+                #expect(residences[instance]?.id == move.id && residences[instance]?.isMove == false)
             default:
                 // A restart: the memory is made of the journal.
                 ledger = ResourceLedger(
                     total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
-                    claims: Array(journal.values))
+                    guestOverheadMiB: 16, claims: Array(residences.values) + moves.values)
             }
-            #expect(ledger.claims == journal)
-            #expect(ledger.promised == journal.values.reduce(.zero) { $0 + $1.resources })
+            let all = Array(residences.values) + moves.values
+            #expect(ledger.claims == residences && ledger.moves == moves)
+            #expect(ledger.promised == all.reduce(.zero) { $0 + $1.resources })
             let room = ledger.limit - ledger.promised
             #expect(room.vcpus >= 0 && room.memoryMiB >= 0 && room.diskGiB >= 0)
-            let own = journal.values.compactMap(\.placement).flatMap { Array($0.dedicatedCPUs.numbers) }
+            let own = all.compactMap(\.placement).flatMap { Array($0.dedicatedCPUs.numbers) }
             #expect(Set(own).count == own.count && Set(own).isSubset(of: [2, 3, 6, 7]))
         }
     }
 
-    @Test("A refusal says what is short of the cells, too, and in one line")
-    func cells() throws {
-        var ledger = ledger()
-        let wanted = try #require(
+    private static func pinned() throws -> TopologyRequest {
+        try #require(
             try GuestHardware(
                 flavor: Flavor(
                     id: FlavorID("1"), name: "m", vcpus: 2, memoryMiB: 256, rootGiB: 1,
                     extraSpecs: ["hw:cpu_policy": "dedicated"]), imageProperties: [:]
             ).topology)
+    }
+
+    @Test("A resize on its own host holds both sizes until it is settled, and either way gives back all of the other")
+    func resize() throws {
+        let (small, large) = (
+            Resources(vcpus: 2, memoryMiB: 1_024, diskGiB: 10), Resources(vcpus: 4, memoryMiB: 2_048, diskGiB: 20)
+        )
+        let (instance, purpose) = (InstanceID("a"), Claim.Purpose.move(MigrationID("m")))
+        for isConfirmed in [true, false] {
+            let tracker = ResourceTracker(ledger())
+            try tracker.claim(small, for: instance)
+            let move = try tracker.claim(large, for: instance, purpose: purpose)
+            #expect(tracker.snapshot.promised == small + large)
+            if isConfirmed { tracker.settle(move) } else { tracker.release(move) }
+            #expect(tracker.snapshot.promised == (isConfirmed ? large : small))
+            // A message that comes twice changes nothing.
+            if isConfirmed { tracker.settle(move) } else { tracker.release(move) }
+            #expect(tracker.snapshot.promised == (isConfirmed ? large : small))
+        }
+    }
+
+    @Test("A move that does not fit beside the residence is refused, and leaves the residence alone")
+    func crowdedMove() throws {
+        let tracker = ResourceTracker(ledger())
+        let instance = InstanceID("a")
+        try tracker.claim(Resources(vcpus: 5, memoryMiB: 1, diskGiB: 1), for: instance)
+        let error = #expect(throws: ClaimError.self) {
+            try tracker.claim(
+                Resources(vcpus: 4, memoryMiB: 1, diskGiB: 1), for: instance, purpose: .move(MigrationID("m")))
+        }
+        #expect(error?.failure.message == "vcpus: 4 requested, 3 free of 8")
+        #expect(tracker.snapshot.promised.vcpus == 5)
+    }
+
+    @Test("QEMU's own memory is part of each claim, and its refusal says so in its amounts")
+    func overhead() throws {
+        var ledger = ledger()
+        ledger.guestOverheadMiB = 64
+        try add(&ledger, claim(1, 4_032, 1))
+        #expect(ledger.used.memoryMiB == 4_096)
+        #expect(
+            throws: ClaimError.insufficient([
+                .init(resource: "memory_mib", requested: 65, free: 0, total: 4_096, limit: 4_096)
+            ])
+        ) { try add(&ledger, claim(1, 1, 1, "b")) }
+    }
+
+    @Test("A refusal says what is short of the cells, too, and in one line")
+    func cells() throws {
+        var ledger = ledger()
+        let wanted = try Self.pinned()
         let asked = Resources(vcpus: 0, memoryMiB: 5_000, diskGiB: 1)
         ledger.topology = .twoCells
         for name in ["a", "b"] {

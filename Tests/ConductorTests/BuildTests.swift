@@ -1,9 +1,12 @@
+import Configuration
 import Database
 import Model
 import RPC
 import Synchronization
 import Tasks
 import Testing
+
+@testable import Conductor
 
 @Suite struct BuildTests {
     @Test("A build reaches its host, becomes ACTIVE, and its password is nowhere afterwards")
@@ -47,6 +50,22 @@ import Testing
         await first.stop()
         await second.stop()
         await plane.stop()
+    }
+
+    @Test("A build that takes longer than instance_build_timeout is in ERROR and says so; 0 is without end")
+    func timeout() async throws {
+        try await ControlPlane.with(settings: ["DEFAULT.instance_build_timeout": "1"]) { plane in
+            let host = try await plane.addHost("one")
+            host.answer("build", .stayQuiet)
+            let (instance, task) = try await plane.create()
+            let late = try await plane.wait(for: instance.id) { $0.vmState == .error && $0.taskState == nil }
+            #expect(late.fault?.message.contains("one") == true)
+            #expect(try await plane.waitForEnd(of: task).status == .failed)
+            await host.stop()
+        }
+        let never = try Configuration(
+            options: ConductorOptions.all, values: ["DEFAULT.instance_build_timeout": "0"])
+        #expect(never.buildTimeout >= .seconds(86_400 * 3_650))
     }
 
     @Test("A conductor that has just begun waits for hosts to be heard of")

@@ -1,5 +1,7 @@
+import Configuration
 import Database
 import Model
+import Periodic
 import RPC
 import Synchronization
 import Tasks
@@ -7,29 +9,6 @@ import Telemetry
 import Testing
 
 @testable import Conductor
-
-/// A clock that stands still until somebody sleeps, and then jumps to when he wants to be woken.
-private final class JumpingClock: Clock, Sendable {
-    struct Instant: InstantProtocol {
-        var offset: Swift.Duration
-
-        func advanced(by duration: Swift.Duration) -> Instant { Instant(offset: offset + duration) }
-        func duration(to other: Instant) -> Swift.Duration { other.offset - offset }
-        static func < (left: Instant, right: Instant) -> Bool { left.offset < right.offset }
-    }
-
-    private let moment = Mutex(Swift.Duration.zero)
-    let minimumResolution = Swift.Duration.nanoseconds(1)
-    var now: Instant { Instant(offset: moment.withLock { $0 }) }
-
-    func sleep(until deadline: Instant, tolerance: Swift.Duration?) async throws {
-        try Task.checkCancellation()
-        moment.withLock { $0 = max($0, deadline.offset) }
-        await Task.yield()
-    }
-}
-
-private func cancelThisTask() { withUnsafeCurrentTask { $0?.cancel() } }
 
 @Suite("Forgetting what has ended")
 struct TrimTests {
@@ -63,40 +42,6 @@ struct TrimTests {
         #expect(try await Self.left(database) == ["open"])
     }
 
-    @Test("The loop runs at once and after each interval with its jitter, by the clock that it is given")
-    func loop() async throws {
-        let clock = JumpingClock()
-        let times = Mutex<[Duration]>([])
-        let loop = PeriodicLoop("test_loop", interval: .seconds(600), clock: clock, jitter: { 1.1 }) {
-            let count = times.withLock { times in
-                times.append(clock.now.offset)
-                return times.count
-            }
-            if count == 4 { cancelThisTask() }
-        }
-        await Task { await loop.run() }.value
-        #expect(times.withLock { $0 } == [0, 660, 1_320, 1_980].map { Duration.seconds($0) })
-    }
-
-    @Test("A run that fails is counted, and the next one comes; without an interval none does")
-    func failures() async throws {
-        let runs = Mutex(0)
-        let loop = PeriodicLoop("test_failing", interval: .seconds(1), clock: JumpingClock()) {
-            let count = runs.withLock { runs in
-                runs += 1
-                return runs
-            }
-            if count == 3 { return cancelThisTask() }
-            throw Failure(.storage, "not now")
-        }
-        await Task { await loop.run() }.value
-        #expect(runs.withLock { $0 } == 3)
-        let metrics = String(decoding: Metrics.shared.render(), as: UTF8.self)
-        #expect(metrics.contains(#"conductor_periodic_failures_total{task="test_failing"} 2"#))
-        #expect(metrics.contains(#"conductor_periodic_last_run_seconds{task="test_failing"}"#))
-        await PeriodicLoop("test_never", interval: .seconds(-1)) { Issue.record("it ran") }.run()
-    }
-
     @Test("A conductor's own loop forgets by the options and the clock that it is given")
     func service() async throws {
         let database = try await ControlDatabase.open(path: nil)
@@ -109,6 +54,44 @@ struct TrimTests {
                 try await Task.sleep(for: .milliseconds(50))
             }
             #expect(try await Self.left(database).isEmpty)
+        }
+    }
+
+    @Test("Each of the conductor's tasks has its option, and periodic_enable = false leaves none")
+    func options() async throws {
+        func tasks(_ settings: [String: String]) async throws -> [String: Duration?] {
+            let runner = Mutex<PeriodicRunner?>(nil)
+            try await ControlPlane.with(settings: settings) { plane in
+                runner.withLock { $0 = plane.conductor.periodicRunner }
+            }
+            let tasks = runner.withLock { $0?.tasks ?? [] }
+            return Dictionary(uniqueKeysWithValues: tasks.map { ($0.name, $0.interval) })
+        }
+        #expect(try await tasks(["DEFAULT.periodic_enable": "no"]).isEmpty)
+        let set = try await tasks([
+            "DEFAULT.shelved_poll_interval": "-1", "conductor.lapsed_poll_interval": "0",
+            "conductor.task_trim_interval": "90",
+        ])
+        #expect(
+            set == [
+                "reclaim_queued_deletes": .seconds(60), "poll_rescued_instances": .seconds(60),
+                "poll_shelved_instances": nil, "trim_tasks": .seconds(90),
+            ])
+    }
+
+    @Test(
+        "Intervals that nobody can mean are refused when the configuration is read",
+        arguments: [
+            ("DEFAULT.service_down_time", "0"), ("DEFAULT.service_down_time", "-5"),
+            ("DEFAULT.service_down_time", "86401"), ("DEFAULT.shelved_poll_interval", "0.5"),
+            ("DEFAULT.shelved_poll_interval", "soon"), ("DEFAULT.shelved_poll_interval", "1000000000000"),
+            ("conductor.lapsed_poll_interval", "1000000000000"),
+            ("DEFAULT.rescue_timeout", "-1"), ("DEFAULT.instance_build_timeout", "-1"),
+            ("DEFAULT.periodic_enable", "perhaps"),
+        ])
+    func absurd(option: String, value: String) {
+        #expect(throws: ConfigurationError.self) {
+            try Configuration(options: ConductorOptions.all + DatabaseOptions.all, values: [option: value])
         }
     }
 }

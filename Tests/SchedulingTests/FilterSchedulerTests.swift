@@ -45,6 +45,21 @@ private let noon = Timestamp(seconds: 43_200)
             subject.select(request(), now: noon, using: &generator) == .placed([["b", "c", "a"].map(HostName.init)]))
     }
 
+    @Test("What a guest takes beside its flavor is asked for and consumed where the host counts it")
+    func overhead() {
+        var counting = host("a", memory: 2_048)
+        counting.guestOverheadMiB = 64
+        var subject = scheduler([counting])
+        var generator = SplitMix(state: 1)
+        #expect(subject.select(request(memory: 960), now: noon, using: &generator) == .placed([[HostName("a")]]))
+        #expect(subject.hosts[0].used.memoryMiB == 1_024)
+        guard case .refused(let refusal) = subject.select(request(memory: 961), now: noon, using: &generator) else {
+            Issue.record("placed what cannot fit")
+            return
+        }
+        #expect(refusal.reasons.map(\.nearestMiss) == ["1 MiB"])
+    }
+
     @Test(
         "Each filter refuses with its reason and the smallest shortage",
         arguments: [

@@ -10,10 +10,12 @@ WANTED, PLACES = 100, 60
 AT_ONCE = 10
 # A guest of that size stays in its firmware, and costs next to nothing.
 MEMORY_MIB = 16
+# What each takes beside it.
+OVERHEAD_MIB = 4
 CONTROL = ("quota.instances=-1", "quota.cores=-1", "quota.ram=-1")
 AGENT = (
     "DEFAULT.cpu_allocation_ratio=1000", "DEFAULT.disk_allocation_ratio=1000", "DEFAULT.shutdown_timeout=1",
-    "DEFAULT.ram_allocation_ratio=1")
+    "DEFAULT.ram_allocation_ratio=1", f"compute.memory_overhead_mib={OVERHEAD_MIB}")
 SECONDS = 300
 
 
@@ -33,7 +35,7 @@ class Crowding:
                 memory = client.hypervisors()[0]["memory_mb"]
                 agent.stop()
                 # All but the places for the servers is the host's own.
-                reserved = memory - PLACES * MEMORY_MIB
+                reserved = memory - PLACES * (MEMORY_MIB + OVERHEAD_MIB)
                 agent = Agent(
                     control, "crowded", options=(*AGENT, f"DEFAULT.reserved_host_memory_mb={reserved}"))
                 agent.start(ready="serving")

@@ -28,10 +28,10 @@ public enum DescribeClaims: RPCMethod {
         }
     }
 
-    /// A claim or a release.
+    /// A claim, a release, or a move that has become the instance's place.
     public struct Event: Sendable, Hashable, Codable {
         public enum Change: String, Sendable, Hashable, Codable {
-            case claimed, released
+            case claimed, released, settled
         }
         public var at: Timestamp
         public var change: Change

@@ -1,51 +1,62 @@
 internal import Model
-internal import Telemetry
+public import Telemetry
 
 /// One thing that is done again and again.
-struct PeriodicTask: Sendable {
-    let name: String
+public struct PeriodicTask: Sendable {
+    public let name: String
     /// `nil`: never.
-    let interval: Duration?
+    public let interval: Duration?
     /// Whether the first run comes at once instead of after a random delay.
-    let isImmediate: Bool
-    let run: @Sendable () async throws -> Void
+    public let isImmediate: Bool
+    public let run: @Sendable () async throws -> Void
 
-    /// Nova's rule for intervals: 0 is a minute, negative is never.
-    init(
+    /// Nova's rule for intervals: 0 is a minute, negative is never. More than a year is a year.
+    public init(
         _ name: String, interval: Duration, isImmediate: Bool = false, run: @escaping @Sendable () async throws -> Void
     ) {
         self.name = name
-        self.interval = interval < .zero ? nil : interval == .zero ? .seconds(60) : interval
+        self.interval =
+            interval < .zero ? nil : interval == .zero ? .seconds(60) : min(interval, .seconds(365 * 86_400))
         (self.isImmediate, self.run) = (isImmediate, run)
     }
 }
 
 /// Runs periodic tasks, each in a round of its own: never twice at once, and none waits for another, so that one that
 /// hangs holds up nothing else. Time is the clock's that never goes back; runs that were missed are not made up for.
-struct PeriodicRunner: Sendable {
-    let tasks: [PeriodicTask]
+public struct PeriodicRunner: Sendable {
+    public let tasks: [PeriodicTask]
     /// The first run of a task comes after a random part of this.
-    let fuzz: Duration
+    public let fuzz: Duration
     private let clock: any Clock<Duration>
     /// A number within a range, for the parts that are left to chance.
     private let random: @Sendable (ClosedRange<Double>) -> Double
 
-    private let log = Logger("agent.periodic")
-    private let lengths = Metrics.shared.histogram("agent_periodic_seconds", help: "How long a periodic task took.")
-    private let lastRun = Metrics.shared.gauge("agent_periodic_last_run_seconds", help: "When a task last ran.")
-    private let failed = Metrics.shared.counter("agent_periodic_failures_total", help: "Runs that failed.")
-    private let late = Metrics.shared.gauge(
-        "agent_periodic_late", help: "1 while a run takes longer than the time between runs, and a minute.")
+    private let log: Logger
+    private let lengths: Histogram
+    private let lastRun: Gauge
+    private let failed: Counter
+    private let late: Gauge
 
-    init(
-        _ tasks: [PeriodicTask], fuzz: Duration, clock: any Clock<Duration> = AlarmClock(),
+    /// - Parameters:
+    ///   - owner: `agent`, `conductor`: whose metrics and log lines these are.
+    ///   - clock: of the waits; not that of the day.
+    ///   - random: a number within a range, for the parts that are left to chance.
+    public init(
+        _ tasks: [PeriodicTask], of owner: String, fuzz: Duration, clock: any Clock<Duration> = AlarmClock(),
         random: @escaping @Sendable (ClosedRange<Double>) -> Double = { Double.random(in: $0) }
     ) {
         (self.tasks, self.fuzz, self.clock, self.random) = (tasks, fuzz, clock, random)
+        log = Logger("\(owner).periodic")
+        let metrics = Metrics.shared
+        lengths = metrics.histogram("\(owner)_periodic_seconds", help: "How long a periodic task took.")
+        lastRun = metrics.gauge("\(owner)_periodic_last_run_seconds", help: "When a task last ran.")
+        failed = metrics.counter("\(owner)_periodic_failures_total", help: "Runs that failed.")
+        late = metrics.gauge(
+            "\(owner)_periodic_late", help: "1 while a run takes longer than the time between runs, and a minute.")
     }
 
     /// Runs until it is cancelled, and then until what has begun has ended.
-    func run() async {
+    public func run() async {
         await withDiscardingTaskGroup { group in
             for task in tasks {
                 guard let interval = task.interval else { continue }
