@@ -174,7 +174,8 @@ public struct ResourceLedger: Sendable, Hashable {
         if !wanted.isEmpty {
             do throws(PCIShortage) {
                 devices = try pci.choose(
-                    wanted, near: placement.map { Set($0.cells.map(\.hostCell)) }, beside: heldDevices)
+                    wanted, near: placement.map { Set($0.cells.map(\.hostCell)) }, sockets: topology?.sockets ?? [:],
+                    beside: heldDevices)
             } catch {
                 switch error {
                 case .unknownAlias(let name): throw .unknownAlias(name)

@@ -8,7 +8,7 @@ public struct PassthroughHardware: Sendable, Hashable {
 
     /// How near to the guest's memory they must be, in place of what the alias says.
     public enum Policy: String, Sendable, Hashable, CaseIterable {
-        case required, preferred, legacy
+        case required, socket, preferred, legacy
     }
 
     /// In the order in which the flavor names them; empty for a guest that asks for none.

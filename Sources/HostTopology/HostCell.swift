@@ -22,9 +22,11 @@ public struct HostCell: Sendable, Hashable, Codable {
     public var cores: [CPUSet]
     /// From the smallest size to the largest; empty where the host does not say.
     public var pages: [Pages]
+    /// The number of the processor package; `nil` where the host does not say.
+    public var socket: Int?
 
-    public init(id: Int, memoryMiB: Int, cpus: CPUSet, cores: [CPUSet], pages: [Pages]) {
-        (self.id, self.memoryMiB, self.cpus) = (id, memoryMiB, cpus)
+    public init(id: Int, memoryMiB: Int, cpus: CPUSet, cores: [CPUSet], pages: [Pages], socket: Int? = nil) {
+        (self.id, self.memoryMiB, self.cpus, self.socket) = (id, memoryMiB, cpus, socket)
         self.cores = cores
         self.pages = pages.sorted { $0.sizeKiB < $1.sizeKiB }
     }
@@ -49,6 +51,12 @@ public struct HostTopology: Sendable, Hashable {
 
     /// The processors of `cells` that are online.
     public var online: CPUSet { CPUSet(cells.reduce(into: []) { $0.formUnion($1.cpus.numbers) }) }
+
+    /// The socket of each cell, where the host tells it.
+    public var sockets: [Int: Int] {
+        Dictionary(
+            cells.compactMap { cell in cell.socket.map { (cell.id, $0) } }, uniquingKeysWith: { first, _ in first })
+    }
 
     /// Sets pages of each cell aside. What is no cell's page size is an error of the configuration.
     public mutating func reserve(_ reserves: [HugePageReserve]) throws(Failure) {

@@ -33,7 +33,7 @@ enum HostTraits {
         var traits: Set<String> = [
             "COMPUTE_NET_ATTACH_INTERFACE", "COMPUTE_DEVICE_TAGGING", "COMPUTE_IMAGE_TYPE_RAW",
             "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_NET_VIF_MODEL_VIRTIO", "COMPUTE_NET_VIF_MODEL_E1000",
-            "COMPUTE_NET_VIF_MODEL_E1000E", "COMPUTE_NET_VIF_MODEL_RTL8139",
+            "COMPUTE_NET_VIF_MODEL_E1000E", "COMPUTE_NET_VIF_MODEL_RTL8139", "COMPUTE_SOCKET_PCI_NUMA_AFFINITY",
         ]
         if threadsPerCore > 1 { traits.insert("HW_CPU_HYPERTHREADING") }
         if !architecture.isEmpty {

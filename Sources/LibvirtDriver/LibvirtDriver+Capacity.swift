@@ -55,7 +55,8 @@ extension HostCell {
         }
         self.init(
             id: id, memoryMiB: memory / 1_024, cpus: CPUSet(cpus),
-            cores: cores.sorted { ($0.sorted.first ?? 0) < ($1.sorted.first ?? 0) }, pages: pages)
+            cores: cores.sorted { ($0.sorted.first ?? 0) < ($1.sorted.first ?? 0) }, pages: pages,
+            socket: cell.all("cpus/cpu").lazy.compactMap { $0["socket_id"].flatMap { Int($0) } }.first)
     }
 
     private static func kibibytes(_ text: String, _ unit: String?) -> Int {

@@ -44,7 +44,7 @@ public struct PCIAlias: Sendable, Hashable {
         policy =
             try PCIError.text(&rest, "numa_policy").map { (text) throws(PCIError) in
                 guard let policy = PCIPolicy(rawValue: text) else {
-                    throw PCIError("numa_policy: one of required, preferred, legacy is wanted")
+                    throw PCIError("numa_policy: one of required, socket, preferred, legacy is wanted")
                 }
                 return policy
             } ?? .legacy
@@ -66,6 +66,8 @@ public struct PCIAlias: Sendable, Hashable {
 public enum PCIPolicy: String, Sendable, Hashable, CaseIterable {
     /// On a cell that the guest is on.
     case required
+    /// On a cell of a processor package that the guest is on.
+    case socket
     /// Nearest first, but anywhere.
     case preferred
     /// On a cell that the guest is on, or where nobody knows.

@@ -45,46 +45,116 @@ public struct PCIInventory: Sendable, Hashable {
         }
     }
 
-    /// Devices for all of `requests`, beside what others hold.
+    /// Devices for all of `requests`, beside what others hold, in the order of the requests.
     ///
-    /// - Parameter cells: the host's cells that the guest is on; `nil` for a guest that is on no certain one, for which
-    ///   no policy counts.
+    /// - Parameters:
+    ///   - cells: the host's cells that the guest is on; `nil` for a guest that is on no certain one, for which no policy
+    ///     counts.
+    ///   - sockets: the socket of each cell, for the policy of that name.
     public func choose(
-        _ requests: [PCIRequest], near cells: Set<Int>?, beside taken: [PCIDevice]
+        _ requests: [PCIRequest], near cells: Set<Int>?, sockets: [Int: Int] = [:], beside taken: [PCIDevice]
     ) throws(PCIShortage) -> [PCIDevice] {
-        var chosen: [PCIDevice] = []
+        let free = free(beside: taken)
+        var plans: [Plan] = []
         for request in requests {
             let wanted = aliases.filter { $0.name == request.alias }
             guard let first = wanted.first else { throw .unknownAlias(request.alias) }
-            let all = devices.filter { device in wanted.contains { $0.matches(device) } }
-            let free = free(beside: taken + chosen).filter { device in wanted.contains { $0.matches(device) } }
-            let near = Self.ordered(free, request.policy ?? first.policy, cells)
-            guard let own = independent(near, request.count, beside: taken + chosen) else {
-                throw .short(alias: request.alias, requested: request.count, free: near.count, total: all.count)
+            let sought = free.filter { device in wanted.contains { $0.matches(device) } }
+            plans.append(
+                Plan(
+                    request: request,
+                    candidates: Self.ordered(sought, request.policy ?? first.policy, cells, sockets)))
+        }
+        for plan in plans where plan.candidates.count < plan.request.count { throw short(plan, plan.candidates.count) }
+        // Those with the least choice first: what they need nobody else takes then.
+        let order = plans.indices.sorted {
+            (plans[$0].slack, $0) < (plans[$1].slack, $1)
+        }
+        var search = Search(plans: order.map { plans[$0] })
+        guard let found = search.run() else {
+            // Each alone has enough: together, or with functions that exclude each other, they have not.
+            let tightest = plans[order.first ?? 0]
+            throw short(tightest, max(0, tightest.request.count - 1))
+        }
+        let places = Dictionary(uniqueKeysWithValues: zip(order, found))
+        return plans.indices.flatMap { places[$0] ?? [] }
+    }
+
+    private func short(_ plan: Plan, _ free: Int) -> PCIShortage {
+        let wanted = aliases.filter { $0.name == plan.request.alias }
+        let total = devices.count { device in wanted.contains { $0.matches(device) } }
+        return .short(alias: plan.request.alias, requested: plan.request.count, free: free, total: total)
+    }
+
+    private struct Plan {
+        var request: PCIRequest
+        /// Free, and near enough; the best first.
+        var candidates: [PCIDevice]
+        var slack: Int { candidates.count - request.count }
+    }
+
+    /// Tries the candidates in their order and goes back where the rest has nothing left: a physical function excludes
+    /// its own virtual ones, and a device that several requests could have is one's.
+    private struct Search {
+        let plans: [Plan]
+        /// A guest asks for few devices; a host of which a request could have very many ways gives up rather than hang.
+        private var steps = 20_000
+        private var chosen: [[PCIDevice]] = []
+        private var held: Set<String> = []
+        /// How many chosen virtual functions each physical one has.
+        private var children: [String: Int] = [:]
+
+        init(plans: [Plan]) { self.plans = plans }
+
+        mutating func run() -> [[PCIDevice]]? {
+            chosen = plans.map { _ in [] }
+            return fill(0, from: 0) ? chosen : nil
+        }
+
+        private mutating func fill(_ plan: Int, from start: Int) -> Bool {
+            guard plan < plans.count else { return true }
+            guard chosen[plan].count < plans[plan].request.count else { return fill(plan + 1, from: 0) }
+            let candidates = plans[plan].candidates
+            var index = start
+            while index < candidates.count, steps > 0 {
+                steps -= 1
+                let device = candidates[index]
+                index += 1
+                guard isFree(device) else { continue }
+                take(device, 1)
+                chosen[plan].append(device)
+                if fill(plan, from: index) { return true }
+                chosen[plan].removeLast()
+                take(device, -1)
             }
-            chosen += own
+            return false
         }
-        return chosen
+
+        private func isFree(_ device: PCIDevice) -> Bool {
+            !held.contains(device.address) && children[device.address, default: 0] == 0
+                && !(device.parentAddress.map(held.contains) ?? false)
+        }
+
+        private mutating func take(_ device: PCIDevice, _ change: Int) {
+            if change > 0 { held.insert(device.address) } else { held.remove(device.address) }
+            if let parent = device.parentAddress { children[parent, default: 0] += change }
+        }
     }
 
-    /// The first so many that can be had together: a physical function excludes its own virtual ones.
-    private func independent(_ candidates: [PCIDevice], _ count: Int, beside taken: [PCIDevice]) -> [PCIDevice]? {
-        var own: [PCIDevice] = []
-        for device in candidates where own.count < count {
-            let excluded = own.contains { $0.address == device.parentAddress || $0.parentAddress == device.address }
-            if !excluded { own.append(device) }
-        }
-        return own.count == count ? own : nil
-    }
-
-    private static func ordered(_ free: [PCIDevice], _ policy: PCIPolicy, _ cells: Set<Int>?) -> [PCIDevice] {
+    private static func ordered(
+        _ free: [PCIDevice], _ policy: PCIPolicy, _ cells: Set<Int>?, _ sockets: [Int: Int]
+    ) -> [PCIDevice] {
         guard let cells else { return free }
         let near = free.filter { $0.numaNode.map(cells.contains) ?? false }
         let unknown = free.filter { $0.numaNode == nil }
+        let far = free.filter { $0.numaNode.map { !cells.contains($0) } ?? false }
         switch policy {
         case .required: return near
         case .legacy: return near + unknown
-        case .preferred: return near + unknown + free.filter { $0.numaNode.map { !cells.contains($0) } ?? false }
+        case .preferred: return near + unknown + far
+        case .socket:
+            let own = Set(cells.compactMap { sockets[$0] })
+            return near + far.filter { $0.numaNode.flatMap { sockets[$0] }.map(own.contains) ?? false }
         }
     }
 

@@ -78,10 +78,12 @@ struct PCIInventoryTests {
         arguments: [
             (PCIPolicy.required, 1, ["0000:41:00.0"]), (.legacy, 1, ["0000:41:00.0"]), (.legacy, 0, ["0000:42:00.0"]),
             (.preferred, 0, ["0000:42:00.0"]), (.preferred, 1, ["0000:41:00.0"]), (.required, 0, []),
+            (.socket, 1, ["0000:41:00.0"]), (.socket, 2, ["0000:41:00.0"]), (.socket, 0, []),
         ] as [(PCIPolicy, Int, [String])])
     func policies(policy: PCIPolicy, cell: Int, expected: [String]) throws {
         let wanted = [PCIRequest(alias: "gpu", count: 1, policy: policy)]
-        let found = try? addresses(try inventory(), wanted, near: [cell])
+        let found = try? inventory().choose(wanted, near: [cell], sockets: [0: 0, 1: 1, 2: 1], beside: []).map(
+            \.address)
         #expect(found ?? [] == expected)
     }
 
@@ -95,6 +97,41 @@ struct PCIInventoryTests {
             try inventory.choose([.init(alias: "gpu", count: 2)], near: [1], beside: [])
         }
         #expect(inventory.cells(with: [.init(alias: "gpu", count: 1)], beside: []) == [1])
+    }
+
+    @Test("Requests that share devices, and functions that exclude each other, are all had where there is a way")
+    func together() throws {
+        func device(_ address: String, _ kind: PCIDevice.Kind, of parent: String? = nil) -> PCIDevice {
+            PCIDevice(address: address, vendorID: "8086", productID: "1", kind: kind, parentAddress: parent)
+        }
+        let text = """
+            [{"name": "any", "vendor_id": "8086"}, {"name": "plain", "vendor_id": "8086", "device_type": "type-PCI"},
+             {"name": "pf", "vendor_id": "8086", "device_type": "type-PF"},
+             {"name": "vf", "vendor_id": "8086", "device_type": "type-VF"}]
+            """
+        let inventory = PCIInventory(
+            devices: [
+                device("0000:01:00.0", .plain), device("0000:02:00.0", .physicalFunction),
+                device("0000:02:10.0", .virtualFunction, of: "0000:02:00.0"),
+                device("0000:02:10.1", .virtualFunction, of: "0000:02:00.0"),
+                device("0000:03:00.0", .physicalFunction),
+                device("0000:03:10.0", .virtualFunction, of: "0000:03:00.0"),
+            ], aliases: try PCIAlias.list(parsing: text))
+        // The one plain device is left to the request that can have no other.
+        #expect(
+            try addresses(inventory, [.init(alias: "any", count: 1), .init(alias: "plain", count: 1)])
+                == ["0000:02:10.0", "0000:01:00.0"])
+        // The first physical function would leave one virtual function only.
+        #expect(
+            try addresses(inventory, [.init(alias: "pf", count: 1), .init(alias: "vf", count: 2)])
+                == ["0000:03:00.0", "0000:02:10.0", "0000:02:10.1"])
+        #expect(throws: PCIShortage.self) {
+            try inventory.choose([.init(alias: "pf", count: 1), .init(alias: "vf", count: 3)], near: nil, beside: [])
+        }
+        #expect(throws: PCIShortage.self) {
+            try inventory.choose(
+                [.init(alias: "any", count: 4), .init(alias: "plain", count: 1)], near: nil, beside: [])
+        }
     }
 
     @Test("Pools count what there is and what is free")
@@ -183,7 +220,7 @@ struct PCITextTests {
             (#"{"vendor_id": "8086"}"#, "name:"), (#"{"name": "a b", "vendor_id": "8086"}"#, "name:"),
             (#"{"name": "a"}"#, "vendor_id or product_id"),
             (#"{"name": "a", "vendor_id": "8086", "device_type": "x"}"#, "device_type"),
-            (#"{"name": "a", "vendor_id": "8086", "numa_policy": "socket"}"#, "numa_policy"),
+            (#"{"name": "a", "vendor_id": "8086", "numa_policy": "nearby"}"#, "numa_policy"),
             (
                 #"[{"name": "a", "vendor_id": "8086"}, {"name": "a", "vendor_id": "10de", "numa_policy": "required"}]"#,
                 "the same each time"
