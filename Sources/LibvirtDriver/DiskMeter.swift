@@ -17,7 +17,10 @@ struct DiskSpace: Sendable, Hashable {
 final class DiskMeter: Sendable {
     private struct State {
         var last: DiskSpace?
-        var running: Task<DiskSpace, any Error>?
+        var isRunning = false
+        /// Who waits for the measurement that runs.
+        var waiters: [Int: AsyncStream<Result<DiskSpace, any Error>>.Continuation] = [:]
+        var nextWaiter = 0
         var isLate = false
     }
 
@@ -37,18 +40,10 @@ final class DiskMeter: Sendable {
 
     /// The figures, and whether they are of now. Throws when there are none, old or new.
     func read() async throws -> (space: DiskSpace, isFresh: Bool) {
-        let task = state.withLock { state in
-            if let running = state.running { return running }
-            let made = Task { [files, measure] in
-                try await files.run { () throws(Failure) in try measure() }
-            }
-            state.running = made
-            return made
-        }
         do {
-            let space = try await within(patience, task)
+            let space = try await measured()
             let wasLate = state.withLock { state in
-                defer { state = State(last: space) }
+                defer { (state.last, state.isLate) = (space, false) }
                 return state.isLate
             }
             if wasLate { log.notice("the instances' file system answers again") }
@@ -56,8 +51,6 @@ final class DiskMeter: Sendable {
         } catch {
             try Task.checkCancellation()
             let (last, wasLate) = state.withLock { state in
-                // One that still runs is waited for by the next reader, too.
-                if !(error is Late) { state.running = nil }
                 defer { state.isLate = true }
                 return (state.last, state.isLate)
             }
@@ -76,20 +69,43 @@ final class DiskMeter: Sendable {
         var description: String { "the instances' file system has not answered for \(limit.inSeconds) s" }
     }
 
-    private func within(_ limit: Duration, _ task: Task<DiskSpace, any Error>) async throws -> DiskSpace {
-        let clock = clock
+    /// Waits for the measurement that runs, or a new one, no longer than the patience lasts. One that hangs is waited for
+    /// by the next reader, too: its thread cannot be cancelled.
+    private func measured() async throws -> DiskSpace {
         let (results, sink) = AsyncStream.makeStream(of: Result<DiskSpace, any Error>.self)
-        // Not children: a thread that hangs in the kernel cannot be cancelled, and must not be waited for.
-        let watch = Task { sink.yield(await task.result) }
+        let (id, mustBegin) = state.withLock { state in
+            state.nextWaiter += 1
+            state.waiters[state.nextWaiter] = sink
+            defer { state.isRunning = true }
+            return (state.nextWaiter, !state.isRunning)
+        }
+        if mustBegin { begin() }
+        let (clock, limit) = (clock, patience)
         let alarm = Task {
             do { try await clock.sleep(for: limit) } catch { return }
             sink.yield(.failure(Late(limit: limit)))
         }
         defer {
             alarm.cancel()
-            watch.cancel()
+            state.withLock { _ = $0.waiters.removeValue(forKey: id) }
         }
         for await result in results { return try result.get() }
         throw CancellationError()
+    }
+
+    private func begin() {
+        Task {
+            let result: Result<DiskSpace, any Error>
+            do {
+                result = .success(try await files.run { [measure] () throws(Failure) in try measure() })
+            } catch {
+                result = .failure(error)
+            }
+            let waiters = state.withLock { state in
+                defer { (state.isRunning, state.waiters) = (false, [:]) }
+                return state.waiters.values
+            }
+            for waiter in waiters { waiter.yield(result) }
+        }
     }
 }
