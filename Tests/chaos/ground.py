@@ -9,7 +9,7 @@ import threading
 
 from apus_client import Refused
 from apus_daemons import Agent, ControlPlane
-from apus_host import INSIDE, HostView, revive, test_image, virsh, wait_for
+from apus_host import INSIDE, OVERHEAD_MIB, HostView, revive, test_image, virsh, wait_for
 from operations import STATES
 
 SETTLE_SECONDS = 60
@@ -311,7 +311,7 @@ class Ground(HostView):
             server["status"] == "ERROR" and server["OS-EXT-SRV-ATTR:host"] is not None
             and not self.is_here(server, domains) for server in servers.values())
         used = self.totals()
-        for key, each in zip(USED, (self.flavor["vcpus"], self.flavor["ram"], self.flavor["disk"])):
+        for key, each in zip(USED, (self.flavor["vcpus"], self.flavor["ram"] + OVERHEAD_MIB, self.flavor["disk"])):
             if used[key] - self.before[key] not in [each * count for count in range(here, here + empty + 1)]:
                 return f"{key}: {used[key]} with {here} servers here, {self.before[key]} with none"
         return None

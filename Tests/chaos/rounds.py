@@ -8,7 +8,7 @@ import threading
 import time
 
 from apus_client import Refused
-from apus_host import test_image, wait_for
+from apus_host import OVERHEAD_MIB, test_image, wait_for
 
 # From the request to the kill: most of them while a launch is under way, the others up to a little beyond.
 USUAL_KILL_SECONDS, LATEST_KILL_SECONDS = 0.5, 1.5
@@ -184,7 +184,7 @@ class Chaos:
         if len(reserved) - len(addresses) > 2 * SPARES:
             return f"{len(reserved) - len(addresses)} spare addresses: {reserved}"
         used = self.totals()
-        for key, each in zip(USED, (self.flavor["vcpus"], self.flavor["ram"], self.flavor["disk"])):
+        for key, each in zip(USED, (self.flavor["vcpus"], self.flavor["ram"] + OVERHEAD_MIB, self.flavor["disk"])):
             if used[key] != self.before[key] + each * len(active):
                 return f"{key}: {used[key]} with {len(active)} servers, {self.before[key]} with none"
         tasks = self.client.apus("GET", "/tasks")["tasks"]

@@ -22,6 +22,8 @@ LAB = os.path.join(ROOT, "deploy", "lab")
 # The folder of the run, for a program that runs inside a private host.
 INSIDE = "APUS_TEST_INSIDE"
 IMAGE_SECONDS = 600
+# [compute] memory_overhead_mib where no test sets it: what a server takes beside its flavor's memory.
+OVERHEAD_MIB = 64
 
 
 def read_arguments(description, arguments=None, extend=None):
