@@ -24,6 +24,8 @@ public func computeRouter(
     routes.addFlavorSpecs()
     routes.addKeyPairs()
     routes.addServices()
+    routes.addAggregates()
+    routes.addServerGroups()
     routes.addHypervisors()
     routes.addLimits()
     routes.addQuotas()

@@ -30,6 +30,7 @@ private struct Extension: Sendable {
 
     static let all = [
         Extension(alias: "flavor-manage", name: "FlavorManage", description: "Making and removing flavors."),
+        Extension(alias: "os-aggregates", name: "Aggregates", description: "Sets of hosts that share properties."),
         Extension(alias: "os-availability-zone", name: "AvailabilityZone", description: "The zones hosts are in."),
         Extension(
             alias: "os-config-drive", name: "ConfigDrive", description: "A drive that tells the guest who it is."),
@@ -49,6 +50,8 @@ private struct Extension: Sendable {
         Extension(alias: "os-instance-actions", name: "InstanceActions", description: "What was done to servers."),
         Extension(alias: "os-keypairs", name: "Keypairs", description: "Public keys that are written into servers."),
         Extension(alias: "os-multiple-create", name: "MultipleCreate", description: "Several servers by one call."),
+        Extension(
+            alias: "os-server-groups", name: "ServerGroups", description: "Servers that run together, or apart."),
         Extension(alias: "os-server-start-stop", name: "ServerStartStop", description: "Starting and stopping."),
         Extension(alias: "os-server-usage", name: "ServerUsage", description: "Servers show when they ran."),
         Extension(alias: "os-services", name: "Services", description: "The services and whether they are alive."),

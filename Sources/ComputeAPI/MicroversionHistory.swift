@@ -42,9 +42,9 @@ enum MicroversionHistory {
         MicroversionChange(10, "administrators name the user of a key pair"),
         MicroversionChange(11, "services show and take forced_down"),
         MicroversionChange(12, "security groups of virtual interfaces", .notServed("os-virtual-interfaces")),
-        MicroversionChange(13, "server groups show project and user", .notServed("os-server-groups")),
+        MicroversionChange(13, "server groups show project and user"),
         MicroversionChange(14, "evacuate without shared storage", .notServed("evacuate")),
-        MicroversionChange(15, "soft affinity", .notServed("os-server-groups")),
+        MicroversionChange(15, "server groups with soft policies"),
         MicroversionChange(16, "administrators see host_status"),
         MicroversionChange(17, "crash dumps"),
         MicroversionChange(18, "paths without a project"),
@@ -92,6 +92,9 @@ enum MicroversionHistory {
         MicroversionChange(60, "volumes on several servers", .notServed("os-volume_attachments")),
         MicroversionChange(61, "flavors show their extra specs"),
         MicroversionChange(62, "events of actions show the host"),
-        MicroversionChange(63, "trusted image certificates", .missing("POST servers would have to verify signatures")),
+        MicroversionChange(63, "trusted image certificates", .notServed("images with signatures")),
+        MicroversionChange(64, "server groups have one policy, with rules"),
+        MicroversionChange(65, "a queued live migration is aborted", .notServed("migrations")),
+        MicroversionChange(66, "lists filter by changes-before", .missing("GET servers would have to filter")),
     ]
 }

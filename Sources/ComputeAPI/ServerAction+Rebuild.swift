@@ -133,6 +133,7 @@ struct RebuildRequest: Sendable {
         keyName = call.isAtLeast(54) ? try fields.nullableText("key_name", length: 1...255) : nil
         userData = call.isAtLeast(57) ? try ServerRequest.userData(&fields) : nil
         files = try Personality.read(&fields, call)
+        try ServerRequest.refuseCertificates(&fields, call)
         try fields.finish()
     }
 

@@ -49,7 +49,7 @@ private struct ServerCreation: Sendable {
         let image = try await bootImage(request.image ?? "", for: flavor, call, parts)
         try request.localDisks?.require(from: flavor)
         let publicKey = try await publicKey(named: request.keyName, of: call.caller.userID, parts)
-        let zone = try zone()
+        let zone = try await zone()
         let limits = try await parts.limits(of: call.caller.projectID, call.caller.userID)
         let ofEach = limits.project.stricter(limits.user)
         try ofEach.require(.metadataItems, request.metadata.count)
@@ -140,15 +140,16 @@ private struct ServerCreation: Sendable {
     }
 
     /// `zone`, or `zone:host[:node]`, which only administrators may ask for.
-    private func zone() throws(APIError) -> String? {
+    private func zone() async throws -> String? {
         guard let text = request.availabilityZone, !text.isEmpty else { return nil }
         let pieces = text.split(separator: ":", omittingEmptySubsequences: false)
         if pieces.count > 1 {
             try call.require("servers:create:forced_host")
-            throw .notAvailable("Choosing the host of a server")
+            throw APIError.notAvailable("Choosing the host of a server")
         }
-        guard text == parts.settings.availabilityZone else {
-            throw .badRequest("The requested availability zone is not available")
+        let zones = try await parts.database.aggregates.table().zones
+        guard text == parts.settings.availabilityZone || zones.values.contains(text) else {
+            throw APIError.badRequest("The requested availability zone is not available")
         }
         return text
     }

@@ -75,7 +75,14 @@ struct ServerRequest: Sendable {
         accessIPv6 = try fields.nullableText("accessIPv6", length: 0...45) ?? nil
         try checkAddresses(accessIPv4, accessIPv6)
         if call.isAtLeast(19) { description = try fields.nullableText("description") ?? nil }
+        try Self.refuseCertificates(&fields, call)
         if call.isAtLeast(52), let list = try fields.list("tags") { tags = try Self.tags(list) }
+    }
+
+    /// Nobody verifies the signatures of images: whoever asks for it must not believe that they were.
+    static func refuseCertificates(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) {
+        guard call.isAtLeast(63), let value = fields.take("trusted_image_certificates"), !value.isNull else { return }
+        throw .notAvailable("Verifying images by certificates")
     }
 
     /// At most 50 tags of up to 60 characters, without slashes and commas.

@@ -18,6 +18,8 @@ struct ServerView {
     private let showsExtraSpecs: Bool
     /// The compute services by host, for `host_status`; read only where it is shown.
     private let services: [HostName: ServiceRecord]
+    /// Of the hosts that are in an aggregate with one.
+    private let zones: [HostName: String]
     private let now: Timestamp
     private var hostIDs: [String: String] = [:]
 
@@ -25,6 +27,7 @@ struct ServerView {
         self.call = call
         settings = parts.settings
         now = parts.now()
+        zones = try await parts.database.aggregates.table().zones
         showsHostFacts = call.allows("os-extended-server-attributes")
         showsHostStatus = call.isAtLeast(16) && call.allows("servers:show:host_status")
         showsExtraSpecs = call.isAtLeast(47) && call.allows("os-flavor-extra-specs:index")
@@ -78,6 +81,8 @@ struct ServerView {
                     for tag in server.tags.sorted() { writer.string(tag) }
                 }
             }
+            // No image is verified.
+            if call.isAtLeast(63) { writer.member("trusted_image_certificates", nil as String?) }
             if isFull, showsHostStatus { writer.member("host_status", hostStatus(server)) }
         }
     }
@@ -187,7 +192,8 @@ struct ServerView {
     }
 
     private func zone(_ server: Instance) -> String {
-        server.host == nil ? server.availabilityZone ?? "" : server.availabilityZone ?? settings.availabilityZone
+        guard let host = server.host else { return server.availabilityZone ?? "" }
+        return zones[host] ?? settings.availabilityZone
     }
 
     private func hostStatus(_ server: Instance) -> String {

@@ -2,16 +2,17 @@ internal import Database
 internal import HTTP
 internal import Model
 
-/// The services, the zones they are in, and the aggregates, of which there are none yet.
+/// The services, and the zones they are in.
 extension ComputeRoutes {
     mutating func addServices() {
         let parts = parts
         add(.get, "os-services", rule: "os-services:list") { call in
             let services = try await parts.database.services.list(
                 host: call.query["host"].map { HostName($0) }, binary: call.query["binary"])
+            let zones = try await Zones(parts)
             return jsonAnswer(capacity: 64 + services.count * 384) { writer in
                 writer.array("services") { writer in
-                    for service in services { writer.object { write(service, call, parts, to: &$0) } }
+                    for service in services { writer.object { write(service, call, parts, zones, to: &$0) } }
                 }
             }
         }
@@ -28,10 +29,6 @@ extension ComputeRoutes {
         add(.get, "os-availability-zone/detail", rule: "os-availability-zone:detail") { _ in
             try await zonesAnswer(parts, isDetailed: true)
         }
-        // Nothing makes an aggregate yet, so there is none; `openstack hypervisor show` asks for the list.
-        add(.get, "os-aggregates", rule: "os-aggregates:index") { _ in
-            jsonAnswer { $0.array("aggregates") { _ in } }
-        }
     }
 }
 
@@ -41,17 +38,29 @@ private func isUp(_ service: ServiceRecord, _ parts: ComputeParts) -> Bool {
     service.isUp(now: parts.now(), downAfter: parts.settings.serviceDownTime)
 }
 
-private func zone(_ service: ServiceRecord, _ parts: ComputeParts) -> String {
-    service.binary == computeBinary ? parts.settings.availabilityZone : "internal"
+/// The zones that services are in.
+private struct Zones {
+    let zones: [HostName: String]
+    let otherwise: String
+
+    init(_ parts: ComputeParts) async throws {
+        zones = try await parts.database.aggregates.table().zones
+        otherwise = parts.settings.availabilityZone
+    }
+
+    subscript(_ service: ServiceRecord) -> String {
+        service.binary == computeBinary ? zones[service.host] ?? otherwise : "internal"
+    }
 }
 
 private func write(
-    _ service: ServiceRecord, _ call: ComputeCall, _ parts: ComputeParts, to writer: inout JSONWriter
+    _ service: ServiceRecord, _ call: ComputeCall, _ parts: ComputeParts, _ zones: Zones,
+    to writer: inout JSONWriter
 ) {
     if call.isAtLeast(53) { writer.member("id", service.uuid) } else { writer.member("id", service.id) }
     writer.member("binary", service.binary)
     writer.member("host", service.host.rawValue)
-    writer.member("zone", zone(service, parts))
+    writer.member("zone", zones[service])
     writer.member("status", service.isDisabled ? "disabled" : "enabled")
     writer.member("state", isUp(service, parts) ? "up" : "down")
     writer.member("updated_at", service.lastSeenAt?.iso8601MicrosecondsWithoutZone)
@@ -92,8 +101,9 @@ private func updateService(_ call: ComputeCall, _ parts: ComputeParts) async thr
     let changed = try await parts.database.services.change(
         uuid: service.uuid, isDisabled: status.map { $0 == "disabled" },
         disabledReason: status == nil ? nil : .some(reason), isForcedDown: forcedDown)
+    let zones = try await Zones(parts)
     return jsonAnswer { writer in
-        writer.object("service") { write(changed, call, parts, to: &$0) }
+        writer.object("service") { write(changed, call, parts, zones, to: &$0) }
     }
 }
 
@@ -162,6 +172,7 @@ private func deleteService(_ call: ComputeCall, _ parts: ComputeParts) async thr
                     + "instance\(count == 1 ? "" : "s") on host \(service.host) first.")
         }
         try await parts.database.hosts.delete(service.host, now: parts.now())
+        try await parts.database.aggregates.forget(service.host, now: parts.now())
     }
     do {
         try await services.delete(uuid: service.uuid)
@@ -174,7 +185,8 @@ private func deleteService(_ call: ComputeCall, _ parts: ComputeParts) async thr
 /// The zones that services are in. The plain list holds those in which servers can run.
 private func zonesAnswer(_ parts: ComputeParts, isDetailed: Bool) async throws -> HTTPResponse {
     let services = try await parts.database.services.list()
-    let zones = Dictionary(grouping: services) { zone($0, parts) }
+    let known = try await Zones(parts)
+    let zones = Dictionary(grouping: services) { known[$0] }
     return jsonAnswer { writer in
         writer.array("availabilityZoneInfo") { writer in
             for (name, services) in zones.sorted(by: { $0.key < $1.key }) where isDetailed || name != "internal" {

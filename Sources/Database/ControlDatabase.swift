@@ -19,6 +19,8 @@ public final class ControlDatabase: Sendable {
     public let quotas: QuotaStore
     public let services: ServiceStore
     public let hosts: HostStore
+    public let aggregates: AggregateStore
+    public let serverGroups: ServerGroupStore
     public let credentials: CredentialStore
     public let settings: SettingsStore
     public let reports: OperationReportStore
@@ -35,13 +37,15 @@ public final class ControlDatabase: Sendable {
     ) async throws -> ControlDatabase {
         let database = try await SQLiteDatabase.open(path.map { .file($0) } ?? .memory)
         do {
-            try await database.migrate(Schema.migrations, component: Schema.component)
-            try await database.migrate(QuotaStore.migrations, component: QuotaStore.component)
-            try await database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
-            try await database.migrate(
-                SQLiteIdempotencyStore.migrations, component: SQLiteIdempotencyStore.component)
-            try await database.migrate(SQLiteIdentityStorage.migrations, component: SQLiteIdentityStorage.component)
-            try await database.migrate(SQLiteImageStorage.migrations, component: SQLiteImageStorage.component)
+            try await database.migrate([
+                (Schema.component, Schema.migrations), (QuotaStore.component, QuotaStore.migrations),
+                (AggregateStore.component, AggregateStore.migrations),
+                (ServerGroupStore.component, ServerGroupStore.migrations),
+                (SQLiteTaskStorage.component, SQLiteTaskStorage.migrations),
+                (SQLiteIdempotencyStore.component, SQLiteIdempotencyStore.migrations),
+                (SQLiteIdentityStorage.component, SQLiteIdentityStorage.migrations),
+                (SQLiteImageStorage.component, SQLiteImageStorage.migrations),
+            ])
             let made = ControlDatabase(database)
             try await made.flavors.seed(now: now())
             return made
@@ -60,6 +64,8 @@ public final class ControlDatabase: Sendable {
         quotas = QuotaStore(database: database)
         services = ServiceStore(database: database)
         hosts = HostStore(database: database)
+        aggregates = AggregateStore(database: database)
+        serverGroups = ServerGroupStore(database: database)
         credentials = CredentialStore(database: database)
         settings = SettingsStore(database: database)
         reports = OperationReportStore(database: database)

@@ -6,6 +6,8 @@ enum Counter: String {
     case hostRevision = "host_revision"
     case serviceID = "service_id"
     case hostID = "host_id"
+    case aggregateID = "aggregate_id"
+    case aggregateRevision = "aggregate_revision"
 
     /// The next number; part of the transaction in which it is used.
     func next(_ connection: SQLiteConnection) throws -> Int64 {

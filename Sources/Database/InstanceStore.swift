@@ -33,6 +33,7 @@ public struct InstanceStore: Sendable {
     /// throws aborts all.
     public func create(
         _ instances: [Instance], actions: [InstanceAction], tasks: [TaskRow],
+        group: (id: ServerGroupID, memberLimit: Int)? = nil,
         admit: (@Sendable (ProjectUsage) throws -> Void)? = nil
     ) async throws -> [Instance] {
         try await database.write { connection in
@@ -44,6 +45,9 @@ public struct InstanceStore: Sendable {
                 instance.number = try Counter.instanceNumber.next(connection)
                 try Self.insert(instance, connection)
                 made.append(instance)
+            }
+            if let group {
+                try ServerGroupStore.add(instances.map(\.id), to: group.id, limit: group.memberLimit, connection)
             }
             for action in actions { try InstanceActionStore.insert(action, connection) }
             for task in tasks { try SQLiteTaskStorage.insert(task, on: connection) }

@@ -18,9 +18,10 @@ public struct QuotaStore: Sendable {
     public struct InUse: Sendable, Hashable {
         private var amounts: [QuotaResource: Int]
 
-        init(_ usage: InstanceStore.Usage, keyPairs: Int) {
+        init(_ usage: InstanceStore.Usage, keyPairs: Int, serverGroups: Int) {
             amounts = [
                 .instances: usage.instances, .cores: usage.cores, .ram: usage.memoryMiB, .keyPairs: keyPairs,
+                .serverGroups: serverGroups,
             ]
         }
 
@@ -151,7 +152,9 @@ public struct QuotaStore: Sendable {
         _ project: ProjectID, _ user: UserID?, _ connection: SQLiteConnection
     ) throws -> InUse {
         let usage = try InstanceStore.usage(of: project, user: user, connection)
-        guard let user else { return InUse(usage.project, keyPairs: 0) }
-        return InUse(usage.user, keyPairs: try KeyPairStore.count(of: user, connection))
+        let groups = try ServerGroupStore.count(project, user, connection)
+        guard let user else { return InUse(usage.project, keyPairs: 0, serverGroups: groups) }
+        return InUse(
+            usage.user, keyPairs: try KeyPairStore.count(of: user, connection), serverGroups: groups)
     }
 }

@@ -75,6 +75,12 @@ public struct MigrationID: Identifier {
     public init(rawValue: String) { self.rawValue = rawValue }
 }
 
+/// A server group's uuid.
+public struct ServerGroupID: Identifier {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+}
+
 /// The id of one user's call, `req-<uuid>`, carried from the API to the last log line on the host.
 public struct RequestID: Identifier {
     public let rawValue: String

@@ -34,6 +34,11 @@ struct PolicyTests {
         (.get, "os-services", .admin), (.put, "os-services/{id}", .admin), (.delete, "os-services/{id}", .admin),
         (.get, "os-availability-zone", .reader),
         (.get, "os-availability-zone/detail", .admin), (.get, "os-aggregates", .admin),
+        (.post, "os-aggregates", .admin), (.get, "os-aggregates/{id}", .admin), (.put, "os-aggregates/{id}", .admin),
+        (.delete, "os-aggregates/{id}", .admin), (.post, "os-aggregates/{id}/action", .anyone),
+        (.get, "os-server-groups", .reader),
+        (.post, "os-server-groups", .member), (.get, "os-server-groups/{id}", .reader),
+        (.delete, "os-server-groups/{id}", .member),
         (.get, "os-hypervisors", .admin), (.get, "os-hypervisors/detail", .admin),
         (.get, "os-hypervisors/statistics", .admin), (.get, "os-hypervisors/{id}", .admin),
         (.get, "os-hypervisors/{id}/uptime", .admin), (.get, "os-hypervisors/{id}/search", .admin),
@@ -61,7 +66,7 @@ struct PolicyTests {
     ]
 
     private static func version(_ pattern: String) -> String {
-        pattern.hasSuffix("/search") || pattern.hasSuffix("os-hypervisors/{id}/servers") ? "2.30" : "2.62"
+        pattern.hasSuffix("/search") || pattern.hasSuffix("os-hypervisors/{id}/servers") ? "2.30" : "2.65"
     }
 
     private static func path(_ pattern: String, server: String) -> String {
@@ -111,7 +116,7 @@ struct PolicyTests {
         for (role, rank) in Self.roles {
             let server = try await cloud.makeActive()
             let reply = await cloud.send(
-                .post, "servers/\(server)/action", as: "p1/\(role)", at: "2.62", [action: .null])
+                .post, "servers/\(server)/action", as: "p1/\(role)", at: "2.65", [action: .null])
             #expect((reply.status == 403) == (rank.rawValue < least.rawValue), "\(action) as \(role): \(reply.status)")
         }
     }
@@ -124,7 +129,7 @@ struct PolicyTests {
         let server = try await cloud.makeActive()
         for token in ["p2/reader", "p2/member", "p2/manager"] {
             let reply = await cloud.send(
-                method, Self.path(pattern, server: server), as: token, at: "2.62", ["reboot": ["type": "HARD"]])
+                method, Self.path(pattern, server: server), as: token, at: "2.65", ["reboot": ["type": "HARD"]])
             #expect(reply.status == 404, "\(method.rawValue) \(pattern) as \(token)")
         }
         #expect(try await cloud.instance(server)?.taskState == nil)
@@ -133,7 +138,7 @@ struct PolicyTests {
     @Test("Without a token every route is 401", arguments: routes)
     func anonymous(method: HTTPMethod, pattern: String, least: Least) async throws {
         let cloud = try await ComputeFixture()
-        let reply = await cloud.send(method, Self.path(pattern, server: "x"), as: nil, at: "2.62")
+        let reply = await cloud.send(method, Self.path(pattern, server: "x"), as: nil, at: "2.65")
         #expect(reply.status == 401)
         #expect(await cloud.send(.get, "unknown", as: nil).status == 401)
     }

@@ -28,6 +28,10 @@ struct ServerViewTests {
             ("2.19", base.union(["locked", "description"]), host.union(more).union(["host_status"])),
             ("2.26", base.union(["locked", "description", "tags"]), host.union(more).union(["host_status"])),
             ("2.62", base.union(["locked", "description", "tags"]), host.union(more).union(["host_status"])),
+            (
+                "2.63", base.union(["locked", "description", "tags", "trusted_image_certificates"]),
+                host.union(more).union(["host_status"])
+            ),
         ])
     func members(version: String, user: Set<String>, admin: Set<String>) async throws {
         let cloud = try await ComputeFixture()

@@ -322,8 +322,16 @@ def virsh(*arguments):
 
 def test_image(*flags):
     """The path of the test guest's image, built once a change of its script; `flags` as deploy/test-image has them."""
-    name = "-".join(["test-guest", *(flag.strip("-") for flag in flags)])
-    path, script = os.path.join(ROOT, ".build", f"{name}.qcow2"), os.path.join(ROOT, "deploy", "test-image")
+    return built_image("-".join(["test-guest", *(flag.strip("-") for flag in flags)]), "test-image", *flags)
+
+
+def debian_image(source):
+    """The path of an image of Debian whose cloud-init looks at one source alone."""
+    return built_image(f"debian-{source}", "debian-image", "--datasource", source)
+
+
+def built_image(name, script, *flags):
+    path, script = os.path.join(ROOT, ".build", f"{name}.qcow2"), os.path.join(ROOT, "deploy", script)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     # Programs that begin at once must not build it over each other.
     with open(f"{path}.lock", "w", encoding="ascii") as lock:
