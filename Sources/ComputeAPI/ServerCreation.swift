@@ -49,7 +49,8 @@ private struct ServerCreation: Sendable {
         let image = try await bootImage(request.image ?? "", for: flavor, call, parts)
         try request.localDisks?.require(from: flavor)
         let publicKey = try await publicKey(named: request.keyName, of: call.caller.userID, parts)
-        let zone = try await zone()
+        let place = try await place()
+        let group = try await group()
         let limits = try await parts.limits(of: call.caller.projectID, call.caller.userID)
         let ofEach = limits.project.stricter(limits.user)
         try ofEach.require(.metadataItems, request.metadata.count)
@@ -61,10 +62,11 @@ private struct ServerCreation: Sendable {
         while true {
             let count = try await count(of: flavor, upTo: most, limits)
             let instances = makeInstances(
-                count, flavor: flavor, image: image, publicKey: publicKey, zone: zone, reservation: reservation,
+                count, flavor: flavor, image: image, publicKey: publicKey, place: place, reservation: reservation,
                 now: now)
             do {
-                let stored = try await insert(instances, limits, image: image, password: password, now: now)
+                let stored = try await insert(
+                    instances, limits, group: group, image: image, password: password, now: now)
                 guard let first = stored.first else { throw APIError(500, "No server was made.") }
                 return Made(first: first, reservationID: reservation, password: password)
             } catch is QuotaExceeded where count > request.counts.lowerBound {
@@ -75,7 +77,7 @@ private struct ServerCreation: Sendable {
     }
 
     private func makeInstances(
-        _ count: Int, flavor: Flavor, image: ImageReference, publicKey: String?, zone: String?, reservation: String,
+        _ count: Int, flavor: Flavor, image: ImageReference, publicKey: String?, place: Place, reservation: String,
         now: Timestamp
     ) -> [Instance] {
         (0..<count).map { index in
@@ -86,9 +88,10 @@ private struct ServerCreation: Sendable {
                 hostname: hostname(forServer: name, id: id.rawValue), flavor: flavor, imageID: image.id,
                 keyName: request.keyName, publicKey: publicKey, metadata: request.metadata, tags: request.tags,
                 userData: request.userData, isConfigDriveRequested: request.isConfigDriveRequested,
-                availabilityZone: zone, networks: request.networks, schedulerHints: request.hints,
+                availabilityZone: place.zone, networks: request.networks, schedulerHints: request.hints,
                 reservationID: reservation, launchIndex: index, createdAt: now)
             instance.description = request.description
+            instance.destination = place.destination
             instance.localDisks = request.localDisks
             instance.accessIPv4 = request.accessIPv4.flatMap { $0.isEmpty ? nil : $0 }
             instance.accessIPv6 = request.accessIPv6.flatMap { $0.isEmpty ? nil : $0 }
@@ -98,7 +101,8 @@ private struct ServerCreation: Sendable {
     }
 
     private func insert(
-        _ instances: [Instance], _ limits: QuotaStore.Limits, image: ImageReference, password: String, now: Timestamp
+        _ instances: [Instance], _ limits: QuotaStore.Limits, group: (id: ServerGroupID, memberLimit: Int)?,
+        image: ImageReference, password: String, now: Timestamp
     ) async throws -> [Instance] {
         let actions = instances.map {
             InstanceAction(
@@ -124,10 +128,14 @@ private struct ServerCreation: Sendable {
         }
         let rows = tasks
         guard parts.settings.isQuotaRechecked, let flavor = instances.first?.flavor else {
-            return try await parts.database.instances.create(instances, actions: actions, tasks: rows)
+            return try await grouped(instances.count) {
+                try await parts.database.instances.create(instances, actions: actions, tasks: rows, group: group)
+            }
         }
-        return try await parts.database.instances.create(instances, actions: actions, tasks: rows) { usage in
-            try QuotaCheck(limits: limits, usage: usage, flavor: flavor).require(instances.count)
+        return try await grouped(instances.count) {
+            try await parts.database.instances.create(instances, actions: actions, tasks: rows, group: group) { usage in
+                try QuotaCheck(limits: limits, usage: usage, flavor: flavor).require(instances.count)
+            }
         }
     }
 
@@ -139,19 +147,61 @@ private struct ServerCreation: Sendable {
         return flavor
     }
 
-    /// `zone`, or `zone:host[:node]`, which only administrators may ask for.
-    private func zone() async throws -> String? {
-        guard let text = request.availabilityZone, !text.isEmpty else { return nil }
-        let pieces = text.split(separator: ":", omittingEmptySubsequences: false)
+    private struct Place {
+        var zone: String?
+        var destination: RequestedDestination?
+    }
+
+    /// `zone`, or `zone:host[:node]`, which only administrators may ask for: no filter is asked then.
+    private func place() async throws -> Place {
+        guard let text = request.availabilityZone, !text.isEmpty else { return Place() }
+        let pieces = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        guard pieces.count <= 3 else {
+            throw APIError.badRequest(
+                "Unable to parse availability_zone: a zone, zone:host or zone:host:node is wanted.")
+        }
+        var place = Place(zone: pieces[0].isEmpty ? nil : pieces[0])
         if pieces.count > 1 {
             try call.require("servers:create:forced_host")
-            throw APIError.notAvailable("Choosing the host of a server")
+            let (host, node) = (pieces[1], pieces.count > 2 ? pieces[2] : "")
+            guard !host.isEmpty || !node.isEmpty else {
+                throw APIError.badRequest("Unable to parse availability_zone: a host is wanted behind the colon.")
+            }
+            if !host.isEmpty {
+                let service = try await parts.database.services.find(host: HostName(host), binary: "nova-compute")
+                guard service != nil else { throw APIError.badRequest("Compute host \(host) could not be found.") }
+            }
+            place.destination = RequestedDestination(
+                host: host.isEmpty ? nil : HostName(host), node: node.isEmpty ? nil : node, isForced: true)
         }
+        guard let zone = place.zone else { return place }
         let zones = try await parts.database.aggregates.table().zones
-        guard text == parts.settings.availabilityZone || zones.values.contains(text) else {
+        guard zone == parts.settings.availabilityZone || zones.values.contains(zone) else {
             throw APIError.badRequest("The requested availability zone is not available")
         }
-        return text
+        return place
+    }
+
+    /// The group of the hint, and how many members it may have.
+    private func group() async throws -> (id: ServerGroupID, memberLimit: Int)? {
+        guard let id = request.group else { return nil }
+        do {
+            let group = try await findServerGroup(id, call, parts)
+            guard group.projectID == call.caller.projectID else { throw APIError.notFound("") }
+            let limits = try await parts.serverLimits(of: call.caller.projectID, call.caller.userID)
+            return (group.id, limits[.serverGroupMembers])
+        } catch let error as APIError where error.status == 404 {
+            throw APIError.badRequest("Instance group \(id.prefix(255)) could not be found.")
+        }
+    }
+
+    /// What the group says to new members, in the API's words.
+    private func grouped<T: Sendable>(_ count: Int, _ work: () async throws -> T) async throws -> T {
+        do {
+            return try await work()
+        } catch let reached as ServerGroupLimitReached {
+            throw QuotaExceeded(reached, requested: count)
+        }
     }
 
     /// As many as the quota admits, at most `most`. Throws when it does not admit the least that was asked for.

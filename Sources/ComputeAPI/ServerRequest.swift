@@ -26,6 +26,8 @@ struct ServerRequest: Sendable {
     var accessIPv6: String?
     var description: String?
     var hints: [String: [String]] = [:]
+    /// The server group that it is to be in.
+    var group: String?
 
     init(_ call: ComputeCall, _ settings: APISettings) throws(APIError) {
         let hintNames: Set<String> = ["os:scheduler_hints", "OS-SCH-HNT:scheduler_hints"]
@@ -40,8 +42,9 @@ struct ServerRequest: Sendable {
         try readSecurityGroups(&fields)
         try fields.finish()
         for name in hintNames.sorted() {
-            if let value = others[name] { hints = try Self.hints(value) }
+            if let value = others[name] { hints = try SchedulerHints.read(value) }
         }
+        group = hints["group"]?.first
     }
 
     private mutating func readImage(_ fields: inout BodyFields, _ settings: APISettings) throws(APIError) {
@@ -177,33 +180,5 @@ struct ServerRequest: Sendable {
                 throw .badRequest("Security group \(name) not found: there is no network service.")
             }
         }
-    }
-
-    /// Hints by name. Those that would need server groups or other hosts' servers are refused, not ignored.
-    private static func hints(_ value: JSON) throws(APIError) -> [String: [String]] {
-        guard let members = value.members else {
-            throw .badRequest("Invalid input for field/attribute os:scheduler_hints: an object is wanted.")
-        }
-        var hints: [String: [String]] = [:]
-        for (name, value) in members {
-            if ["group", "same_host", "different_host", "query", "target_cell", "different_cell", "build_near_host_ip"]
-                .contains(name)
-            {
-                throw .notAvailable("The scheduler hint '\(name)'")
-            }
-            let values = value.list ?? [value]
-            var texts: [String] = []
-            for value in values {
-                guard let text = value.text, text.utf8.count <= 255 else {
-                    throw .badRequest("Invalid input for field/attribute os:scheduler_hints: texts are wanted.")
-                }
-                texts.append(text)
-            }
-            guard members.count <= 64, texts.count <= 64, name.utf8.count <= 255 else {
-                throw .badRequest("Invalid input for field/attribute os:scheduler_hints: too many of them.")
-            }
-            hints[name] = texts
-        }
-        return hints
     }
 }

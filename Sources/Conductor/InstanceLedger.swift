@@ -26,9 +26,10 @@ struct InstanceLedger: Sendable {
     }
 
     /// Names the host that is about to get the instance, before that host hears of it: a delete that comes now either
-    /// finds the host in the record or makes this fail.
+    /// finds the host in the record or makes this fail. Throws `StoreError.groupPolicy` where its server group forbids the
+    /// host: of two members that are built at once the second sees the first.
     func assign(_ id: InstanceID, to host: HostName, _ context: StepContext) async throws -> Instance {
-        try await update(id, context) { instance in
+        try await update(id, context, placing: host) { instance in
             if instance.host != host { instance.postponedReport = nil }
             instance.host = host
             instance.fence = context.row.fence
@@ -214,12 +215,13 @@ struct InstanceLedger: Sendable {
     }
 
     private func update(
-        _ id: InstanceID, _ context: StepContext, finishing: ActionEnd? = nil,
+        _ id: InstanceID, _ context: StepContext, finishing: ActionEnd? = nil, placing: HostName? = nil,
         change: @escaping @Sendable (inout Instance) -> Void
     ) async throws -> Instance {
         do {
             return try await instances.update(
-                id, generation: context.row.generation, now: context.now(), finishing: finishing, change: change)
+                id, generation: context.row.generation, now: context.now(), finishing: finishing, placing: placing,
+                change: change)
         } catch StoreError.conflict {
             throw Failure(.cancelled, "a newer request for instance \(id) has been accepted")
         }

@@ -55,6 +55,32 @@ public struct InstanceStore: Sendable {
         }
     }
 
+    /// Hosts that have an instance of another flavor than this.
+    public func hosts(withOtherFlavorThan flavor: FlavorID) async throws -> Set<HostName> {
+        try await database.read { connection in
+            Set(
+                try connection.query(
+                    """
+                    SELECT DISTINCT host FROM instances WHERE deleted_at IS NULL AND host IS NOT NULL AND flavor_id <> ?
+                    """, [.text(flavor.rawValue)]
+                ) { HostName($0.text(0)) })
+        }
+    }
+
+    /// How many instances of each host were made of an image with which property: by `name=value`.
+    public func imagePropertyCounts() async throws -> [HostName: [String: Int]] {
+        let pairs = try await database.read { connection in
+            try connection.query(
+                "SELECT host, record FROM instances WHERE deleted_at IS NULL AND host IS NOT NULL", []
+            ) { (HostName($0.text(0)), try Record.decode(Instance.self, $0.text(1)).imageProperties ?? [:]) }
+        }
+        var counts: [HostName: [String: Int]] = [:]
+        for (host, properties) in pairs {
+            for (name, value) in properties { counts[host, default: [:]]["\(name)=\(value)", default: 0] += 1 }
+        }
+        return counts
+    }
+
     public func find(_ id: InstanceID, includeDeleted: Bool = false) async throws -> Instance? {
         try await database.read { try Self.find(id, includeDeleted: includeDeleted, $0) }
     }
@@ -67,12 +93,13 @@ public struct InstanceStore: Sendable {
     ///   - action: opens an instance action with the change; `tasks` are inserted with it.
     ///   - finishing: closes the action of that request.
     ///   - images: are registered with the change.
+    ///   - placing: the host that the change gives it; `.groupPolicy` is thrown where its server group forbids that.
     ///   - admit: sees the row and what the live instances of its project and user take, both as they are before the
     ///     change; what it throws aborts all.
     ///   - change: gets the row as it is; runs inside the transaction and must not wait.
     public func update(
         _ id: InstanceID, generation: Int64? = nil, now: Timestamp, action: InstanceAction? = nil,
-        finishing: ActionEnd? = nil, images: [ImageRecord] = [],
+        finishing: ActionEnd? = nil, images: [ImageRecord] = [], placing: HostName? = nil,
         admit: (@Sendable (Instance, ProjectUsage) throws -> Void)? = nil,
         makeTasks: @escaping @Sendable (Instance) throws -> [TaskRow] = { _ in [] },
         change: @escaping @Sendable (inout Instance) throws -> Void
@@ -83,6 +110,9 @@ public struct InstanceStore: Sendable {
             }
             if let generation, instance.fence.generation != generation {
                 throw StoreError.conflict(current: instance)
+            }
+            if let placing, let reason = try ServerGroupStore.objection(to: placing, for: id, connection) {
+                throw StoreError.groupPolicy(host: placing, reason: reason)
             }
             let before = instance
             let usage =

@@ -17,6 +17,8 @@ public struct ServerGroupStore: Sendable {
         public var group: ServerGroup
         /// The host of each member that has one.
         public var hosts: [InstanceID: HostName]
+        /// Those that are being built and have none yet.
+        public var unplaced: Set<InstanceID>
     }
 
     static let component = "server-groups"
@@ -132,6 +134,25 @@ public struct ServerGroupStore: Sendable {
         }
     }
 
+    /// Why an instance may not come to `host` by its group's policy; `nil` where it may. Part of the transaction that puts
+    /// it there, so that of two at once the second sees the first.
+    static func objection(
+        to host: HostName, for instance: InstanceID, _ connection: SQLiteConnection
+    ) throws -> String? {
+        guard let id = try groupID(of: instance, connection), let placed = try find(id, connection) else { return nil }
+        let others = placed.hosts.filter { $0.key != instance }
+        switch placed.group.policy {
+        case .antiAffinity:
+            let (count, most) = (others.values.count { $0 == host }, max(1, placed.group.maxServersPerHost ?? 1))
+            guard count >= most else { return nil }
+            return "has \(count) of at most \(most) servers of the anti-affinity group \(placed.group.name)"
+        case .affinity:
+            guard let other = others.values.first, !others.values.contains(host) else { return nil }
+            return "is not \(other), where the servers of the affinity group \(placed.group.name) are"
+        case .softAffinity, .softAntiAffinity: return nil
+        }
+    }
+
     /// How many groups a project has, or a user in it.
     static func count(_ project: ProjectID, _ user: UserID?, _ connection: SQLiteConnection) throws -> Int {
         let owner = [SQLValue.text(project.rawValue)] + (user.map { [.text($0.rawValue)] } ?? [])
@@ -165,13 +186,14 @@ public struct ServerGroupStore: Sendable {
         }
         let members = try connection.query(
             """
-            SELECT m.instance_id, i.host FROM server_group_members m JOIN instances i ON i.id = m.instance_id
+            SELECT m.instance_id, i.host, i.vm_state FROM server_group_members m JOIN instances i ON i.id = m.instance_id
             WHERE m.group_id = ? AND i.deleted_at IS NULL ORDER BY m.position
             """, [.text(id.rawValue)]
-        ) { (InstanceID($0.text(0)), $0.textOrNil(1).map { HostName($0) }) }
+        ) { (InstanceID($0.text(0)), $0.textOrNil(1).map { HostName($0) }, VMState(rawValue: $0.text(2))) }
         group.members = members.map(\.0)
         return Placed(
             group: group,
-            hosts: Dictionary(uniqueKeysWithValues: members.compactMap { id, host in host.map { (id, $0) } }))
+            hosts: Dictionary(uniqueKeysWithValues: members.compactMap { id, host, _ in host.map { (id, $0) } }),
+            unplaced: Set(members.filter { $0.1 == nil && $0.2 == .building }.map(\.0)))
     }
 }

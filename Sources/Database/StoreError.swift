@@ -8,6 +8,8 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
     case exists(String)
     /// A report under a host's name with another uuid than the host's: two machines with one name.
     case otherMachine(host: HostName, known: String, given: String)
+    /// The policy of the instance's server group forbids the host, for this reason.
+    case groupPolicy(host: HostName, reason: String)
     /// Another change came first; `current` is the instance as it is now.
     case conflict(current: Instance)
 
@@ -21,6 +23,8 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
                 .conflict,
                 "host \(host) is known with uuid \(known), and this agent's is \(given): another machine has the name. If "
                     + "this is the same machine, installed anew, delete its compute service first")
+        case .groupPolicy(let host, let reason):
+            Failure(.insufficientResources, "host \(host) \(reason)", isRetriable: true)
         case .conflict(let current):
             Failure(.conflict, "instance \(current.id) has been changed by a newer request")
         }

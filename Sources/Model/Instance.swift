@@ -30,6 +30,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public var userData: String?
     public var isConfigDriveRequested: Bool
     public var availabilityZone: String?
+    /// The host that was asked for; `nil`: any.
+    public var destination: RequestedDestination?
     public var networks: NetworkRequest
     /// `nil`: what the flavor has.
     public var localDisks: LocalDisks?
@@ -133,6 +135,19 @@ public struct Instance: Sendable, Hashable, Codable {
             return min(flavor.vcpus, CPUSet(parsing: text)?.count ?? 0)
         default: return 0
         }
+    }
+}
+
+/// Which host an instance is to be on.
+public struct RequestedDestination: Sendable, Hashable, Codable {
+    public var host: HostName?
+    /// `hypervisor_hostname`
+    public var node: String?
+    /// Whether no filter is asked, as an administrator may want it (`zone:host:node`).
+    public var isForced: Bool
+
+    public init(host: HostName?, node: String?, isForced: Bool) {
+        (self.host, self.node, self.isForced) = (host, node, isForced)
     }
 }
 

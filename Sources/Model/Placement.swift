@@ -1,5 +1,22 @@
 /// What the scheduler is asked: where could these instances, all alike, run?
 public struct PlacementRequest: Sendable, Hashable, Codable {
+    /// A server group and what is known of where its members are.
+    public struct Group: Sendable, Hashable, Codable {
+        public var id: ServerGroupID
+        public var policy: ServerGroup.Policy
+        /// Of anti-affinity: how many may be on one host.
+        public var maxServersPerHost: Int
+        /// How many other members each host has.
+        public var members: [HostName: Int]
+
+        public init(
+            id: ServerGroupID, policy: ServerGroup.Policy, maxServersPerHost: Int = 1, members: [HostName: Int] = [:]
+        ) {
+            (self.id, self.policy, self.maxServersPerHost) = (id, policy, maxServersPerHost)
+            self.members = members
+        }
+    }
+
     public var instances: [InstanceID]
     public var resources: Resources
     public var projectID: ProjectID
@@ -8,6 +25,29 @@ public struct PlacementRequest: Sendable, Hashable, Codable {
     public var schedulerHints: [String: [String]]
     /// How many further hosts to name for each instance.
     public var alternates: Int
+    /// `nil` from a conductor that does not tell; filters that read it let every host pass then.
+    public var flavor: Flavor?
+    /// Empty for a server that boots from a volume.
+    public var imageID: ImageID?
+    public var imageProperties: [String: String]?
+    public var group: Group?
+    /// The host, or the hypervisor, that an administrator has chosen (`zone:host:node`): no filter is asked then.
+    public var forcedHost: HostName?
+    public var forcedNode: String?
+    /// The only host that comes into question, if the filters let it pass (`host`, `hypervisor_hostname` from 2.74).
+    public var requestedHost: HostName?
+    public var requestedNode: String?
+    /// Where it has been tried.
+    public var triedHosts: Set<HostName>?
+    /// Where the instances of the hints `same_host` and `different_host` are; filled in by the scheduler's service.
+    public var sameHosts: Set<HostName>?
+    public var differentHosts: Set<HostName>?
+    /// Members of the group that are being built and have no host yet.
+    public var unplacedMembers: Set<InstanceID>?
+    /// Hosts with an instance of another flavor, and how many instances of each host have which image properties; filled
+    /// in by the scheduler's service where a filter or weigher reads them.
+    public var otherFlavorHosts: Set<HostName>?
+    public var imagePropertyCounts: [HostName: [String: Int]]?
 
     public init(
         instances: [InstanceID], resources: Resources, projectID: ProjectID, availabilityZone: String? = nil,

@@ -5,42 +5,42 @@ internal import Telemetry
 
 /// The scheduler's hosts: refreshed by change before each decision, consumed by it.
 actor HostTable {
-    private let hosts: HostStore
-    private let services: ServiceStore
+    private let database: ControlDatabase
     private let downAfter: Duration
     private let zone: String
+    private let options: SchedulingOptions
     private let now: @Sendable () -> Timestamp
     private var scheduler: FilterScheduler
     private var revision: Int64 = 0
+    /// Of the aggregates that the hosts have been put into.
+    private var aggregateRevision: Int64?
+    private var facts: [HostName: [AggregateFacts]] = [:]
+    private var zones: [HostName: String] = [:]
+    /// Where members of groups were put that the database may not show yet.
+    private var picks = GroupPicks()
     private var generator = SystemRandomNumberGenerator()
     private let decisions = Metrics.shared.counter(
         "scheduler_decisions_total", help: "Decisions by outcome.")
     private let known = Metrics.shared.gauge("scheduler_hosts", help: "Hosts in the scheduler's table.")
 
     init(
-        hosts: HostStore, services: ServiceStore, downAfter: Duration, zone: String, scheduler: FilterScheduler,
-        now: @escaping @Sendable () -> Timestamp
+        database: ControlDatabase, downAfter: Duration, zone: String, scheduler: FilterScheduler,
+        options: SchedulingOptions, now: @escaping @Sendable () -> Timestamp
     ) {
-        (self.hosts, self.services, self.downAfter) = (hosts, services, downAfter)
+        (self.database, self.downAfter, self.options) = (database, downAfter, options)
         (self.zone, self.scheduler, self.now) = (zone, scheduler, now)
     }
 
-    func select(_ request: PlacementRequest) async throws -> PlacementDecision {
-        let changes = try await hosts.changes(since: revision)
-        let agents = try await services.list(binary: "nova-compute")
+    func select(_ asked: PlacementRequest) async throws -> PlacementDecision {
+        var request = try await RequestFacts(database: database, options: options).complete(asked)
+        let changes = try await database.hosts.changes(since: revision)
+        let agents = try await database.services.list(binary: "nova-compute")
+        let aggregates = try await database.aggregates.table()
         // No suspension from here on: what is seen is what is consumed.
         let moment = now()
+        apply(changes, aggregates)
         var status: [HostName: ServiceRecord] = [:]
         for agent in agents { status[agent.host] = agent }
-        for change in changes {
-            revision = max(revision, change.revision)
-            if change.isDeleted {
-                scheduler.remove(change.report.host)
-            } else {
-                scheduler.update(
-                    HostState(report: change.report, availabilityZone: zone, isDisabled: false, isUp: false))
-            }
-        }
         for name in scheduler.hosts.map(\.name) {
             let service = status[name]
             scheduler.setStatus(
@@ -48,11 +48,72 @@ actor HostTable {
                 isDisabled: service?.isDisabled ?? false)
         }
         known.set(Double(scheduler.hosts.count))
+        picks.complete(&request, at: moment)
         let decision = scheduler.select(request, now: moment, using: &generator)
         switch decision {
-        case .placed: decisions.increment(labels: [("outcome", "placed")])
+        case .placed(let selections):
+            decisions.increment(labels: [("outcome", "placed")])
+            picks.note(selections, of: request, at: moment)
         case .refused: decisions.increment(labels: [("outcome", "refused")])
         }
         return decision
+    }
+
+    private func apply(_ changes: [HostRecord], _ aggregates: AggregateTable) {
+        let isRegrouped = aggregateRevision != aggregates.revision
+        if isRegrouped {
+            (facts, zones, aggregateRevision) = ([:], aggregates.zones, aggregates.revision)
+            for aggregate in aggregates.aggregates {
+                let shared = AggregateFacts(name: aggregate.name, metadata: aggregate.metadata)
+                for host in aggregate.hosts { facts[host, default: []].append(shared) }
+            }
+        }
+        for change in changes {
+            revision = max(revision, change.revision)
+            let name = change.report.host
+            if change.isDeleted {
+                scheduler.remove(name)
+            } else {
+                scheduler.update(HostState(report: change.report, isDisabled: false, isUp: false))
+                scheduler.setAggregates(of: name, facts[name] ?? [], zone: zones[name] ?? zone)
+            }
+        }
+        guard isRegrouped else { return }
+        for name in scheduler.hosts.map(\.name) {
+            scheduler.setAggregates(of: name, facts[name] ?? [], zone: zones[name] ?? zone)
+        }
+    }
+}
+
+/// Where this scheduler has put members of server groups lately: of two that are placed at once, the second must see the
+/// first, which the database may not show yet.
+struct GroupPicks {
+    private static let lifetime = Duration.seconds(60)
+    private static let limit = 10_000
+
+    private struct Pick {
+        var group: ServerGroupID
+        var host: HostName
+        var at: Timestamp
+    }
+    private var picks: [InstanceID: Pick] = [:]
+
+    /// Adds to the request's group what the database did not show.
+    mutating func complete(_ request: inout PlacementRequest, at moment: Timestamp) {
+        guard let id = request.group?.id else { return }
+        picks = picks.filter { moment.since($0.value.at) < Self.lifetime }
+        for (instance, pick) in picks where pick.group == id && !request.instances.contains(instance) {
+            // One that has failed, or has been deleted, takes no place; one that has a host is counted there.
+            if request.unplacedMembers?.contains(instance) == true {
+                request.group?.members[pick.host, default: 0] += 1
+            }
+        }
+    }
+
+    mutating func note(_ selections: [[HostName]], of request: PlacementRequest, at moment: Timestamp) {
+        guard let id = request.group?.id, picks.count < Self.limit else { return }
+        for (instance, hosts) in zip(request.instances, selections) {
+            if let host = hosts.first { picks[instance] = Pick(group: id, host: host, at: moment) }
+        }
     }
 }

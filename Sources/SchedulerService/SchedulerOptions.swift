@@ -1,4 +1,6 @@
 public import Configuration
+internal import Model
+internal import Scheduling
 
 /// The scheduler's options, under Nova's names wherever Nova has the option.
 public enum SchedulerOptions {
@@ -18,12 +20,129 @@ public enum SchedulerOptions {
     public static let ramWeightMultiplier = Option<Double>(
         "filter_scheduler", "ram_weight_multiplier", default: 1,
         help: "How much free memory counts; negative fills hosts up one after the other.")
+    public static let enabledFilters = Option<[String]>(
+        "filter_scheduler", "enabled_filters", default: FilterCatalog.defaults,
+        help: "The filters that a host must pass, in their order.")
+    public static let shuffleBest = Option<Bool>(
+        "filter_scheduler", "shuffle_best_same_weighed_hosts", default: false,
+        help: "Whether chance orders the best hosts where several weigh the same.")
+    public static let maxInstancesPerHost = Option<Int>(
+        "filter_scheduler", "max_instances_per_host", default: 50,
+        help: "How many instances a host may have (NumInstancesFilter).", check: { $0 >= 1 ? nil : "a number from 1" })
+    public static let maxIoOpsPerHost = Option<Int>(
+        "filter_scheduler", "max_io_ops_per_host", default: 8,
+        help: "How many instances may be built, copied or moved on a host at once (IoOpsFilter).",
+        check: { $0 >= 0 ? nil : "a number from 0" })
+    public static let isolatedImages = Option<[String]>(
+        "filter_scheduler", "isolated_images", default: [], help: "Images for isolated hosts alone.")
+    public static let isolatedHosts = Option<[String]>(
+        "filter_scheduler", "isolated_hosts", default: [], help: "Hosts for isolated images.")
+    public static let restrictIsolatedHosts = Option<Bool>(
+        "filter_scheduler", "restrict_isolated_hosts_to_isolated_images", default: true,
+        help: "Whether isolated hosts are for isolated images alone.")
+    public static let defaultArchitecture = Option<String>(
+        "filter_scheduler", "image_properties_default_architecture", default: "",
+        help: "The architecture of images that name none; empty: any.")
+    public static let isolationNamespace = Option<String>(
+        "filter_scheduler", "aggregate_image_properties_isolation_namespace", default: "",
+        help: "Of which aggregate metadata AggregateImagePropertiesIsolation reads; empty: of all.")
+    public static let isolationSeparator = Option<String>(
+        "filter_scheduler", "aggregate_image_properties_isolation_separator", default: ".",
+        help: "What stands between that namespace and the property.")
+    private static func weight(_ name: String, _ value: Double, _ help: String) -> Option<Double> {
+        Option<Double>(
+            "filter_scheduler", name, default: value, help: help,
+            check: { $0.isFinite && abs($0) <= 1e12 ? nil : "a number up to 1e12" })
+    }
+    public static let cpuWeight = weight("cpu_weight_multiplier", 1, "How much free vCPUs count.")
+    public static let diskWeight = weight("disk_weight_multiplier", 1, "How much free disk counts.")
+    public static let ioOpsWeight = weight("io_ops_weight_multiplier", -1, "How much busy disks count.")
+    public static let pciWeight = weight("pci_weight_multiplier", 1, "How much a lack of free devices counts.")
+    public static let softAffinityWeight = weight(
+        "soft_affinity_weight_multiplier", 1, "How much members of the group count (soft-affinity).")
+    public static let softAntiAffinityWeight = weight(
+        "soft_anti_affinity_weight_multiplier", 1, "How much their absence counts (soft-anti-affinity).")
+    public static let buildFailureWeight = weight(
+        "build_failure_weight_multiplier", 1_000_000, "How much failed builds count against a host.")
+    public static let hypervisorVersionWeight = weight(
+        "hypervisor_version_weight_multiplier", 1, "How much a newer hypervisor counts.")
+    public static let numInstancesWeight = weight(
+        "num_instances_weight_multiplier", 0, "How much the number of instances counts; positive packs.")
+    public static let imagePropertiesWeight = weight(
+        "image_props_weight_multiplier", 0, "How much instances of images with the same properties count.")
+    public static let imagePropertyWeights = Option<[String]>(
+        "filter_scheduler", "image_props_weight_setting", default: [],
+        help: "How much each property counts (os_distro=2,hw_machine_type=0); empty: each 1.",
+        check: { ratios($0) == nil ? "names with numbers: a=1,b=-0.5" : nil })
+    public static let metricsWeight = Option<Double>(
+        "metrics", "weight_multiplier", default: 1, help: "How much the host's metrics count.",
+        check: { $0.isFinite && abs($0) <= 1e12 ? nil : "a number up to 1e12" })
+    public static let metricRatios = Option<[String]>(
+        "metrics", "weight_setting", default: [],
+        help: "Which metrics are weighed, and how much each counts (cpu.user.percent=-1).",
+        check: { ratios($0) == nil ? "names with numbers: a=1,b=-0.5" : nil })
+    public static let weightOfUnavailable = Option<Double>(
+        "metrics", "weight_of_unavailable", default: -10_000, help: "The weight of a host that lacks one of them.",
+        check: { $0.isFinite ? nil : "a number" })
     public static let defaultAvailabilityZone = Option<String>(
         "DEFAULT", "default_availability_zone", default: "nova",
         help: "The zone of hosts that are in no aggregate with a zone.")
 
     public static let all: [AnyOption] = [
         listen.erased, advertisedURL.erased, conductorURLs.erased, hostSubsetSize.erased,
-        ramWeightMultiplier.erased, defaultAvailabilityZone.erased,
+        ramWeightMultiplier.erased, defaultAvailabilityZone.erased, enabledFilters.erased, shuffleBest.erased,
+        maxInstancesPerHost.erased, maxIoOpsPerHost.erased, isolatedImages.erased, isolatedHosts.erased,
+        restrictIsolatedHosts.erased, defaultArchitecture.erased, isolationNamespace.erased, isolationSeparator.erased,
+        cpuWeight.erased, diskWeight.erased, ioOpsWeight.erased, pciWeight.erased, softAffinityWeight.erased,
+        softAntiAffinityWeight.erased, buildFailureWeight.erased, hypervisorVersionWeight.erased,
+        numInstancesWeight.erased, imagePropertiesWeight.erased, imagePropertyWeights.erased, metricsWeight.erased,
+        metricRatios.erased, weightOfUnavailable.erased,
     ]
+
+    /// `name=number` for each; `nil` where one is not.
+    @Sendable static func ratios(_ settings: [String]) -> [String: Double]? {
+        var found: [String: Double] = [:]
+        for setting in settings {
+            let parts = setting.split(separator: "=", omittingEmptySubsequences: false)
+            guard parts.count == 2, !parts[0].isEmpty, let number = Double(parts[1]), number.isFinite else {
+                return nil
+            }
+            found[String(parts[0])] = number
+        }
+        return found
+    }
+}
+
+extension Configuration {
+    /// What the filters and weighers read.
+    func schedulingOptions() throws(Failure) -> SchedulingOptions {
+        var options = SchedulingOptions()
+        options.enabledFilters = self[SchedulerOptions.enabledFilters]
+        options.hostSubsetSize = self[SchedulerOptions.hostSubsetSize]
+        options.shufflesEqualHosts = self[SchedulerOptions.shuffleBest]
+        options.maxInstancesPerHost = self[SchedulerOptions.maxInstancesPerHost]
+        options.maxIoOpsPerHost = self[SchedulerOptions.maxIoOpsPerHost]
+        options.isolatedImages = Set(self[SchedulerOptions.isolatedImages])
+        options.isolatedHosts = Set(self[SchedulerOptions.isolatedHosts].map { HostName($0) })
+        options.restrictsIsolatedHosts = self[SchedulerOptions.restrictIsolatedHosts]
+        options.defaultArchitecture = self[SchedulerOptions.defaultArchitecture]
+        options.imageIsolationNamespace = self[SchedulerOptions.isolationNamespace]
+        options.imageIsolationSeparator = self[SchedulerOptions.isolationSeparator]
+        options.ramWeight = self[SchedulerOptions.ramWeightMultiplier]
+        options.cpuWeight = self[SchedulerOptions.cpuWeight]
+        options.diskWeight = self[SchedulerOptions.diskWeight]
+        options.ioOpsWeight = self[SchedulerOptions.ioOpsWeight]
+        options.pciWeight = self[SchedulerOptions.pciWeight]
+        options.softAffinityWeight = self[SchedulerOptions.softAffinityWeight]
+        options.softAntiAffinityWeight = self[SchedulerOptions.softAntiAffinityWeight]
+        options.buildFailureWeight = self[SchedulerOptions.buildFailureWeight]
+        options.hypervisorVersionWeight = self[SchedulerOptions.hypervisorVersionWeight]
+        options.numInstancesWeight = self[SchedulerOptions.numInstancesWeight]
+        options.imagePropertiesWeight = self[SchedulerOptions.imagePropertiesWeight]
+        options.imagePropertyWeights = SchedulerOptions.ratios(self[SchedulerOptions.imagePropertyWeights]) ?? [:]
+        options.metricsWeight = self[SchedulerOptions.metricsWeight]
+        options.metricRatios = SchedulerOptions.ratios(self[SchedulerOptions.metricRatios]) ?? [:]
+        options.weightOfUnavailable = self[SchedulerOptions.weightOfUnavailable]
+        return options
+    }
 }

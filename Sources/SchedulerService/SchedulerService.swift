@@ -31,15 +31,12 @@ public final class SchedulerService: Sendable {
         let tls = try await ServerIdentity.tls(
             for: listen, advertised: configuration[SchedulerOptions.advertisedURL], hostName: hostName,
             authority: authority, isPlaintextAllowed: configuration[RPCOptions.allowPlaintext])
+        let options = try configuration.schedulingOptions()
         let table = HostTable(
-            hosts: database.hosts, services: database.services,
+            database: database,
             downAfter: configuration[DatabaseOptions.serviceDownTime],
             zone: configuration[SchedulerOptions.defaultAvailabilityZone],
-            scheduler: FilterScheduler(
-                filters: FilterScheduler.defaultFilters,
-                weighers: [RAMWeigher(multiplier: configuration[SchedulerOptions.ramWeightMultiplier])],
-                subsetSize: configuration[SchedulerOptions.hostSubsetSize]),
-            now: now)
+            scheduler: try Self.scheduler(options), options: options, now: now)
         let rpc = RPCServer(
             name: "scheduler",
             verifier: DatabasePeerVerifier(credentials: database.credentials, receiver: "scheduler"),
@@ -69,6 +66,14 @@ public final class SchedulerService: Sendable {
             ServerConfiguration(name: "scheduler", address: listen.address, port: listen.port, tls: tls),
             router: router)
         try server.start()
+    }
+
+    private static func scheduler(_ options: SchedulingOptions) throws(Failure) -> FilterScheduler {
+        do throws(UnknownFilter) {
+            return try FilterScheduler(options)
+        } catch {
+            throw Failure(.invalidParameters, "[filter_scheduler] enabled_filters: \(error)")
+        }
     }
 
     /// The port that is bound.

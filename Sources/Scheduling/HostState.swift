@@ -1,9 +1,11 @@
 public import Model
 
-/// One compute host as the scheduler sees it: its last report, whether it may be used, and what this scheduler has
-/// placed on it since.
+/// One compute host as the scheduler sees it: its last report, whether it may be used, what aggregates it is in, and what
+/// this scheduler has placed on it since.
 public struct HostState: Sendable, Hashable {
     public var name: HostName
+    /// `hypervisor_hostname`
+    public var node: String
     public var availabilityZone: String
     public var total: Resources
     public var reserved: Resources
@@ -17,6 +19,25 @@ public struct HostState: Sendable, Hashable {
     public var isUp: Bool
     /// When the report was measured.
     public var measuredAt: Timestamp
+    public var instanceCount = 0
+    /// Instances being built, copied or moved.
+    public var ioOperations = 0
+    public var failedBuilds = 0
+    public var hypervisorType = ""
+    /// major × 1,000,000 + minor × 1,000 + micro.
+    public var hypervisorVersion = 0
+    public var address = ""
+    public var architecture = ""
+    public var cpuModel: String?
+    public var cpuVendor: String?
+    public var cpuFeatures: [String] = []
+    public var cpuTopology = CPUTopology()
+    public var traits: [String] = []
+    /// By Nova's names.
+    public var metrics: [String: Double] = [:]
+    public var cells: [HostCellReport]?
+    public var pciPools: [PCIPool]?
+    public var aggregates: [AggregateFacts] = []
 
     public init(
         name: HostName, availabilityZone: String = "nova", total: Resources, reserved: Resources = .zero,
@@ -24,6 +45,7 @@ public struct HostState: Sendable, Hashable {
         isDisabled: Bool = false, isUp: Bool = true, measuredAt: Timestamp = Timestamp(microseconds: 0)
     ) {
         self.name = name
+        node = name.rawValue
         self.availabilityZone = availabilityZone
         self.total = total
         self.reserved = reserved
@@ -40,12 +62,24 @@ public struct HostState: Sendable, Hashable {
             name: report.host, availabilityZone: availabilityZone, total: report.total, reserved: report.reserved,
             used: report.used, ratios: report.ratios, diskAvailableLeastGiB: report.diskAvailableLeastGiB,
             isDisabled: isDisabled, isUp: isUp, measuredAt: report.measuredAt)
+        node = report.hypervisorHostname
         guestOverheadMiB = report.guestOverheadMiB ?? 0
+        (instanceCount, ioOperations) = (report.runningInstances, report.ioWorkload ?? 0)
+        failedBuilds = report.failedBuilds ?? 0
+        (hypervisorType, hypervisorVersion) = (report.hypervisorType, report.hypervisorVersion)
+        (address, architecture) = (report.hostAddress, report.architecture)
+        (cpuModel, cpuVendor, cpuFeatures) = (report.cpuModel, report.cpuVendor, report.cpuFeatures)
+        (cpuTopology, traits) = (report.cpuTopology, report.traits ?? [])
+        metrics = Dictionary((report.metrics ?? []).map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+        (cells, pciPools) = (report.cells, report.pciPools)
     }
 
     /// What may still be promised: total × ratio less what is used. A report's `used` holds what the host keeps for
     /// itself, which the ratio does not stretch: (total − reserved) × ratio − (used − reserved). May be negative.
-    public var free: Resources {
+    public var free: Resources { free(ratios) }
+
+    /// The same with other ratios.
+    func free(_ ratios: AllocationRatios) -> Resources {
         Resources(
             vcpus: Self.free(total.vcpus, reserved.vcpus, used.vcpus, ratios.cpu),
             memoryMiB: Self.free(total.memoryMiB, reserved.memoryMiB, used.memoryMiB, ratios.memory),
@@ -53,11 +87,13 @@ public struct HostState: Sendable, Hashable {
     }
 
     private static func free(_ total: Int, _ reserved: Int, _ used: Int, _ ratio: Double) -> Int {
-        Int((Double(total - reserved) * ratio).rounded(.down)) - (used - reserved)
+        let limit = min(max((Double(total - reserved) * ratio).rounded(.down), -1e15), 1e15)
+        return Int(limit) - (used - reserved)
     }
 
     /// Takes `request` in this scheduler's memory, until the host's next report.
     public mutating func consume(_ request: Resources) {
         used = used + request + Resources(vcpus: 0, memoryMiB: guestOverheadMiB, diskGiB: 0)
+        (instanceCount, ioOperations) = (instanceCount + 1, ioOperations + 1)
     }
 }

@@ -29,11 +29,10 @@ struct HostTableTests {
 
     init() async throws { database = try await ControlDatabase.open(path: nil) }
 
-    private func table(now: Timestamp = start) -> HostTable {
+    private func table(_ options: SchedulingOptions = SchedulingOptions(), now: Timestamp = start) throws -> HostTable {
         HostTable(
-            hosts: database.hosts, services: database.services, downAfter: .seconds(25), zone: "nova",
-            scheduler: FilterScheduler(filters: FilterScheduler.defaultFilters, weighers: [RAMWeigher()]),
-            now: { now })
+            database: database, downAfter: .seconds(25), zone: "nova", scheduler: try FilterScheduler(options),
+            options: options, now: { now })
     }
 
     private func add(_ name: String, memoryMiB: Int = 4_096) async throws {
@@ -50,7 +49,7 @@ struct HostTableTests {
 
     @Test("Hosts that report later are seen by the next decision, and deleted ones are not")
     func changes() async throws {
-        let table = table()
+        let table = try table()
         #expect(try await table.select(request()) == .refused(PlacementRefusal(hostsConsidered: 0, reasons: [])))
         try await add("a")
         #expect(try await table.select(request()) == .placed([[HostName("a")]]))
@@ -74,12 +73,106 @@ struct HostTableTests {
 
     @Test("A burst does not pile onto one host: what was picked counts until a later report says otherwise")
     func consumption() async throws {
-        let table = table()
+        let table = try table()
         try await add("a", memoryMiB: 2_048)
         _ = try await table.select(request(memoryMiB: 2_048))
         #expect(refusals(try await table.select(request(memoryMiB: 2_048))) == ["short of memory"])
         try await database.hosts.record(
             report("a", memoryMiB: 2_048, sequence: 2, at: start + .seconds(1)), now: start + .seconds(1))
         #expect(try await table.select(request(memoryMiB: 2_048)) == .placed([[HostName("a")]]))
+    }
+
+    @Test("Aggregates give hosts their zone and what filters read, from the next decision on")
+    func aggregates() async throws {
+        var options = SchedulingOptions()
+        options.enabledFilters += ["AggregateInstanceExtraSpecsFilter", "AggregateRamFilter"]
+        let table = try table(options)
+        try await add("a")
+        try await add("b")
+        let aggregates = database.aggregates
+        let east = try await aggregates.create(name: "east", uuid: "u1", availabilityZone: "east", now: start)
+        _ = try await aggregates.add(HostName("b"), to: east.id, defaultZone: "nova", now: start)
+        var asked = request()
+        asked.availabilityZone = "east"
+        #expect(try await table.select(asked) == .placed([[HostName("b")]]))
+        asked.availabilityZone = "nova"
+        #expect(try await table.select(asked) == .placed([[HostName("a")]]))
+        asked.availabilityZone = nil
+        asked.flavor = Flavor(
+            id: FlavorID("1"), name: "f", vcpus: 1, memoryMiB: 1, rootGiB: 1,
+            extraSpecs: ["aggregate_instance_extra_specs:ssd": "true"])
+        #expect(
+            refusals(try await table.select(asked)) == ["outside aggregates with ssd true"])
+        _ = try await aggregates.update(east.id, metadata: ["ssd": "true"], defaultZone: "nova", now: start)
+        #expect(try await table.select(asked) == .placed([[HostName("b")]]))
+        _ = try await aggregates.update(
+            east.id, metadata: ["ram_allocation_ratio": "0.5"], defaultZone: "nova", now: start)
+        #expect(refusals(try await table.select(asked)).contains("short of memory"))
+    }
+
+    private func insert(_ id: String, host: String? = nil, in group: ServerGroupID? = nil) async throws {
+        var instance = Instance(
+            id: InstanceID(id), projectID: ProjectID("p"), userID: UserID("u"), name: id, hostname: id,
+            flavor: Flavor(id: FlavorID("1"), name: "f", vcpus: 1, memoryMiB: 1, rootGiB: 1), imageID: ImageID("i"),
+            reservationID: "r", createdAt: start)
+        instance.host = host.map { HostName($0) }
+        _ = try await database.instances.create(
+            [instance], actions: [], tasks: [], group: group.map { ($0, -1) })
+    }
+
+    private func place(_ table: HostTable, _ id: String) async throws -> String? {
+        var asked = request(memoryMiB: 1)
+        asked.instances = [InstanceID(id)]
+        guard case .placed(let hosts) = try await table.select(asked) else { return nil }
+        return hosts.first?.first?.rawValue
+    }
+
+    @Test("Of an anti-affinity group each lands on another host, also those placed before the first has its host")
+    func apart() async throws {
+        let table = try table()
+        for name in ["a", "b", "c"] { try await add(name) }
+        let group = ServerGroup(
+            id: ServerGroupID("g"), projectID: ProjectID("p"), userID: UserID("u"), name: "g", policy: .antiAffinity,
+            createdAt: start)
+        try await database.serverGroups.create(group, projectLimit: -1, userLimit: -1)
+        for id in ["i1", "i2", "i3", "i4"] { try await insert(id, in: group.id) }
+        var hosts: Set<String> = []
+        for id in ["i1", "i2", "i3"] { hosts.insert(try await place(table, id) ?? "") }
+        #expect(hosts == ["a", "b", "c"])
+        #expect(try await place(table, "i4") == nil)
+        // One that failed, or was deleted, takes no place.
+        _ = try await database.instances.update(InstanceID("i2"), now: start) { $0.vmState = .error }
+        #expect(try await place(table, "i4") != nil)
+    }
+
+    @Test("An affinity group stays where its first member is; hints are about the servers that they name")
+    func together() async throws {
+        let table = try table()
+        for name in ["a", "b"] { try await add(name) }
+        let group = ServerGroup(
+            id: ServerGroupID("g"), projectID: ProjectID("p"), userID: UserID("u"), name: "g", policy: .affinity,
+            createdAt: start)
+        try await database.serverGroups.create(group, projectLimit: -1, userLimit: -1)
+        try await insert("i1", host: "b", in: group.id)
+        for id in ["i2", "i3"] {
+            try await insert(id, in: group.id)
+            #expect(try await place(table, id) == "b")
+        }
+        for (hint, host) in [("same_host", "b"), ("different_host", "a")] {
+            var asked = request(memoryMiB: 1)
+            asked.schedulerHints = [hint: ["I1"]]
+            #expect(try await table.select(asked) == .placed([[HostName(host)]]))
+        }
+        var asked = request(memoryMiB: 1)
+        asked.schedulerHints = ["same_host": ["nobody"]]
+        #expect(refusals(try await table.select(asked)) == ["without the server that is to be near (same_host)"])
+    }
+
+    @Test("A filter that there is not is refused, with those that there are")
+    func unknownFilter() throws {
+        var options = SchedulingOptions()
+        options.enabledFilters = ["NoSuchFilter"]
+        let error = #expect(throws: UnknownFilter.self) { try FilterScheduler(options) }
+        #expect(error?.description.hasPrefix("there is no filter NoSuchFilter; there are AllHostsFilter, ") == true)
     }
 }

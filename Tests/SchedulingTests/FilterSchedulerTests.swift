@@ -29,7 +29,8 @@ private func request(
 
 private func scheduler(_ hosts: [HostState], subset: Int = 1) -> FilterScheduler {
     var made = FilterScheduler(
-        filters: FilterScheduler.defaultFilters, weighers: [RAMWeigher()], subsetSize: subset)
+        filters: [ComputeFilter(), AvailabilityZoneFilter(), CoreFilter(), RamFilter(), DiskFilter()],
+        weighers: [FigureWeigher.memory()], subsetSize: subset)
     hosts.forEach { made.update($0) }
     return made
 }

@@ -21,7 +21,14 @@ struct BuildOnHost: TaskStep {
         let candidates = state.candidates ?? []
         while state.attempt < candidates.count {
             let host = candidates[state.attempt]
-            let instance = try await ledger.assign(state.instance, to: host, context)
+            let instance: Instance
+            do {
+                instance = try await ledger.assign(state.instance, to: host, context)
+            } catch let error as StoreError {
+                guard case .groupPolicy = error else { throw error }
+                try tryNext(host, error.failure, &state)
+                continue
+            }
             let (image, password, files, attempt) = (state.image, state.adminPassword, state.files, state.attempt + 1)
             let progress = try await command.progress(
                 BuildInstance.self, to: host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch,

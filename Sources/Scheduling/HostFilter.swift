@@ -1,0 +1,75 @@
+public import Model
+
+/// Why a filter refused a host.
+public struct Rejection: Sendable, Hashable {
+    /// Reads after a count: "2 short of memory".
+    public var reason: String
+    /// How much was missing, in `unit`; `nil` where the reason has no amount.
+    public var shortage: Int?
+    public var unit: String
+
+    public init(reason: String, shortage: Int? = nil, unit: String = "") {
+        (self.reason, self.shortage, self.unit) = (reason, shortage, unit)
+    }
+}
+
+/// One scheduling rule. Pure: same host and request, same answer; no I/O, no clock.
+public protocol HostFilter: Sendable {
+    /// The name in `[filter_scheduler] enabled_filters`.
+    var name: String { get }
+    /// Whether its verdict of the first instance of a request holds for the others, too.
+    var runsOncePerRequest: Bool { get }
+    /// `nil` lets the host pass.
+    func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection?
+}
+
+extension HostFilter {
+    public var runsOncePerRequest: Bool { false }
+}
+
+/// Passes every host.
+public struct AllHostsFilter: HostFilter {
+    public let name = "AllHostsFilter"
+    public let runsOncePerRequest = true
+
+    public init() {}
+
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? { nil }
+}
+
+/// Passes hosts whose service is enabled and alive.
+public struct ComputeFilter: HostFilter {
+    public let name = "ComputeFilter"
+    public let runsOncePerRequest = true
+
+    public init() {}
+
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        if host.isDisabled { return Rejection(reason: "disabled") }
+        return host.isUp ? nil : Rejection(reason: "down")
+    }
+}
+
+/// Passes hosts of the zone that was asked for.
+public struct AvailabilityZoneFilter: HostFilter {
+    public let name = "AvailabilityZoneFilter"
+    public let runsOncePerRequest = true
+
+    public init() {}
+
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        guard let zone = request.availabilityZone, zone != host.availabilityZone else { return nil }
+        return Rejection(reason: "outside the availability zone \(zone)")
+    }
+}
+
+/// Passes hosts on which it has not been tried.
+public struct RetryFilter: HostFilter {
+    public let name = "RetryFilter"
+
+    public init() {}
+
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        request.triedHosts?.contains(host.name) == true ? Rejection(reason: "tried already") : nil
+    }
+}

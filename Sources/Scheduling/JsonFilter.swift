@@ -1,0 +1,127 @@
+public import Model
+
+/// Passes hosts for which the query of the hint `query` is true: `[">=", "$free_ram_mb", 1024]`.
+public struct JsonFilter: HostFilter {
+    public let name = "JsonFilter"
+
+    public init() {}
+
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        guard let text = request.schedulerHints["query"]?.first, !text.isEmpty else { return nil }
+        let query: HostQuery
+        do throws(HostQuery.Malformed) {
+            query = try HostQuery(parsing: text)
+        } catch {
+            return Rejection(reason: "asked by a query that cannot be read: \(error.reason)")
+        }
+        return query.holds(for: copy(host)) ? nil : Rejection(reason: "for which the query is not true")
+    }
+}
+
+/// A query over the attributes of hosts, in Nova's language of nested lists.
+public struct HostQuery: Sendable {
+    public struct Malformed: Error, Sendable, Hashable {
+        public var reason: String
+    }
+
+    private enum Value {
+        case json(JSON)
+        case flag(Bool)
+        /// Of `not`, which answers each of its arguments.
+        case flags([Bool])
+
+        /// As Python takes it: a list with anything in it is true.
+        var isTrue: Bool {
+            switch self {
+            case .flag(let flag): flag
+            case .flags(let flags): !flags.isEmpty
+            case .json(.null): false
+            case .json(.bool(let flag)): flag
+            case .json(.integer(let number)): number != 0
+            case .json(.number(let number)): number != 0
+            case .json(.string(let text)): !text.isEmpty
+            case .json(.array(let elements)): !elements.isEmpty
+            case .json(.object(let members)): !members.isEmpty
+            }
+        }
+    }
+
+    private static let operators: Set<String> = ["=", "<", ">", "<=", ">=", "in", "not", "or", "and"]
+
+    private let query: JSON
+
+    /// Throws what is wrong with it: no JSON, no list, an operator that there is not.
+    public init(parsing text: String) throws(Malformed) {
+        do throws(JSONError) {
+            query = try JSON(parsing: Array(text.utf8))
+        } catch {
+            throw Malformed(reason: "it is no JSON")
+        }
+        try Self.check(query)
+    }
+
+    private static func check(_ value: JSON) throws(Malformed) {
+        guard case .array(let elements) = value else {
+            if case .object = value { throw Malformed(reason: "it has an object") }
+            return
+        }
+        guard let first = elements.first else { return }
+        guard let name = first.text, operators.contains(name) else {
+            throw Malformed(reason: "\(first.text ?? first.typeName) is no operator")
+        }
+        for element in elements.dropFirst() { try check(element) }
+    }
+
+    func holds(for host: HostState) -> Bool {
+        guard query.list?.isEmpty != true else { return true }
+        switch evaluate(query, host) {
+        case .flags(let flags): return flags.contains(true)
+        case let value?: return value.isTrue
+        case nil: return false
+        }
+    }
+
+    /// `nil` for an attribute that there is not: it is as if it had not been written.
+    private func evaluate(_ value: JSON, _ host: HostState) -> Value? {
+        switch value {
+        case .string(let text) where text.hasPrefix("$"):
+            let path = text.dropFirst().split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+            return host.attribute(at: path).map { .json($0) }
+        case .array(let elements):
+            guard let name = elements.first?.text else { return .json(.array([])) }
+            return apply(name, elements.dropFirst().compactMap { evaluate($0, host) })
+        default: return .json(value)
+        }
+    }
+
+    private func apply(_ name: String, _ arguments: [Value]) -> Value {
+        switch name {
+        case "not": return .flags(arguments.map { !$0.isTrue })
+        case "and": return .flag(arguments.allSatisfy(\.isTrue))
+        case "or": return .flag(arguments.contains(where: \.isTrue))
+        default: break
+        }
+        guard let first = arguments.first, arguments.count > 1 else { return .flag(false) }
+        let rest = arguments.dropFirst()
+        switch name {
+        case "in": return .flag(rest.contains { Self.order(first, $0) == 0 })
+        case "=": return .flag(rest.allSatisfy { Self.order(first, $0) == 0 })
+        case "<": return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 < 0 } ?? false })
+        case ">": return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 > 0 } ?? false })
+        case "<=": return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 <= 0 } ?? false })
+        default: return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 >= 0 } ?? false })
+        }
+    }
+
+    /// Numbers with numbers, texts with texts; `nil` where there is no order.
+    private static func order(_ left: Value, _ right: Value) -> Int? {
+        switch (left, right) {
+        case (.json(let one), .json(let other)):
+            if let one = one.double, let other = other.double { return one < other ? -1 : one > other ? 1 : 0 }
+            if let one = one.text, let other = other.text { return one < other ? -1 : one > other ? 1 : 0 }
+            return one == other ? 0 : nil
+        case (.flag(let one), .flag(let other)): return one == other ? 0 : one ? 1 : -1
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,435 @@
+import Model
+import Testing
+
+@testable import Scheduling
+
+private func host(_ change: (inout HostState) -> Void = { _ in }) -> HostState {
+    var made = HostState(name: HostName("h"), total: Resources(vcpus: 8, memoryMiB: 8_192, diskGiB: 100))
+    (made.architecture, made.hypervisorType, made.hypervisorVersion) = ("x86_64", "QEMU", 7_002_000)
+    (made.address, made.cpuFeatures, made.cpuModel) = ("10.1.2.3", ["aes", "vmx"], "EPYC")
+    change(&made)
+    return made
+}
+
+private func request(_ change: (inout PlacementRequest) -> Void = { _ in }) -> PlacementRequest {
+    var made = PlacementRequest(
+        instances: [InstanceID("i")], resources: Resources(vcpus: 1, memoryMiB: 1_024, diskGiB: 1),
+        projectID: ProjectID("p"), alternates: 0)
+    change(&made)
+    return made
+}
+
+private func flavor(_ specs: [String: String], name: String = "small") -> Flavor {
+    Flavor(id: FlavorID("1"), name: name, vcpus: 1, memoryMiB: 1_024, rootGiB: 1, extraSpecs: specs)
+}
+
+private func aggregates(_ metadata: [String: String]...) -> [AggregateFacts] {
+    metadata.map { AggregateFacts(name: "a", metadata: $0) }
+}
+
+@Suite("What each filter lets pass")
+struct FilterTableTests {
+    @Test(
+        "Operators of extra specs",
+        arguments: [
+            ("5", "5", true), ("5", "6", false), ("= 4", "5", true), ("=  5", "5", true), ("= 5", "4", false),
+            (">= 5", "5", true), (">= 5", "4.9", false), ("<= 5", "5", true), ("<= 5", "6", false),
+            ("== 5", "5.0", true), ("!= 5", "6", true), ("!= 5", "5", false), ("s== a", "a", true),
+            ("s!= a", "b", true),
+            ("s< b", "a", true), ("s< a", "a", false), ("s<= a", "a", true), ("s> a", "b", true), ("s>= a", "a", true),
+            ("<in> ae", "aes vmx", true), ("<in> sse", "aes vmx", false), ("<in> aes sse", "aes", true),
+            ("<all-in> aes vmx", "['aes', 'vmx']", true), ("<all-in> aes sse", "['aes', 'vmx']", false),
+            ("<or> a <or> b", "b", true), ("<or> a <or> b", "c", false), ("<or> a b <or> c", "b", false),
+            (">=", "5", false), ("<or>", "a", false), ("<in>", "a", false), (">= x", "5", false),
+            ("<= 5", "many", false), ("<range-in> [ 1 5 ]", "3", false),
+            ("<range-in> [ 1 5 ]", "<range-in> [ 1 5 ]", true),
+        ])
+    func operators(demand: String, value: String, passes: Bool) {
+        #expect(ExtraSpecOperator(demand).admits(value) == passes)
+        #expect(!ExtraSpecOperator(demand).admits(nil))
+    }
+
+    @Test(
+        "Capabilities of the host",
+        arguments: [
+            (["capabilities:cpu_info:arch": "x86_64"], true), (["capabilities:cpu_info:arch": "arm"], false),
+            (["capabilities:cpu_info:features": "<in> aes"], true),
+            (["capabilities:cpu_info:features": "<all-in> aes avx"], false),
+            (["capabilities:cpu_info:topology:cores": ">= 1"], true), (["capabilities:no:such": "1"], false),
+            (["capabilities:hypervisor_type": "s== QEMU"], true), (["free_ram_mb": ">= 8192"], true),
+            (["free_ram_mb": ">= 8193"], false), (["unknown_key": "x"], true),
+            (["other:free_ram_mb": ">= 99999"], true),
+            (["capabilities:cpu_info:vendor": "AMD"], false), ([:], true), (["capabilities:": "1"], false),
+        ])
+    func capabilities(specs: [String: String], passes: Bool) {
+        let rejection = ComputeCapabilitiesFilter().reject(host(), for: request { $0.flavor = flavor(specs) })
+        #expect((rejection == nil) == passes)
+    }
+
+    @Test(
+        "Extra specs that aggregates must have",
+        arguments: [
+            ([:], [["ssd": "true"]], true), (["aggregate_instance_extra_specs:ssd": "true"], [["ssd": "true"]], true),
+            (["ssd": "true"], [["ssd": "false, true"]], true),
+            (["ssd": "true"], [["ssd": "false"], ["ssd": "true"]], true),
+            (["ssd": "true"], [], false), (["ssd": "true"], [["ssd": "false"]], false),
+            (["hw:ssd": "true"], [], true), (["n": ">= 3"], [["n": "2,3"]], true), (["n": ">= 3"], [["n": "x"]], false),
+        ] as [([String: String], [[String: String]], Bool)])
+    func aggregateSpecs(specs: [String: String], metadata: [[String: String]], passes: Bool) {
+        let subject = host { $0.aggregates = metadata.map { AggregateFacts(name: "a", metadata: $0) } }
+        let rejection = AggregateInstanceExtraSpecsFilter().reject(subject, for: request { $0.flavor = flavor(specs) })
+        #expect((rejection == nil) == passes)
+    }
+
+    @Test(
+        "Properties of images",
+        arguments: [
+            ([:], true), (["hw_architecture": "amd64"], true), (["hw_architecture": "aarch64"], false),
+            (["img_hv_type": "qemu"], true), (["img_hv_type": "kvm"], false), (["hw_vm_mode": "hvm"], true),
+            (["hw_vm_mode": "xen"], false), (["img_hv_requested_version": ">=7.0,<8"], true),
+            (["img_hv_requested_version": ">=8"], false), (["img_hv_requested_version": "new"], false),
+            (["img_hv_requested_version": "!=7.2.0"], false), (["img_hv_requested_version": ">=7.x"], false),
+        ])
+    func images(properties: [String: String], passes: Bool) {
+        let rejection = ImagePropertiesFilter().reject(host(), for: request { $0.imageProperties = properties })
+        #expect((rejection == nil) == passes)
+    }
+
+    @Test("Images without an architecture have the configured one; hosts with KVM run what is for QEMU, too")
+    func defaults() {
+        let filter = ImagePropertiesFilter(defaultArchitecture: "aarch64")
+        #expect(filter.reject(host(), for: request { $0.imageProperties = [:] }) != nil)
+        #expect(filter.reject(host { $0.architecture = "arm64" }, for: request { $0.imageProperties = [:] }) == nil)
+        let qemu = request { $0.imageProperties = ["img_hv_type": "qemu"] }
+        #expect(ImagePropertiesFilter().reject(host { $0.hypervisorType = "KVM" }, for: qemu) == nil)
+    }
+
+    @Test(
+        "Aggregates kept for images, projects and flavors",
+        arguments: [
+            ("AggregateImagePropertiesIsolation", [["os_distro": "debian"]], true),
+            ("AggregateImagePropertiesIsolation", [["os_distro": "windows"]], false),
+            ("AggregateImagePropertiesIsolation", [["os_distro": "windows"], ["os_distro": "a, debian"]], true),
+            ("AggregateImagePropertiesIsolation", [["os_type": "windows"]], true),
+            ("AggregateMultiTenancyIsolation", [[:]], true),
+            ("AggregateMultiTenancyIsolation", [["filter_tenant_id": "q,p"]], true),
+            ("AggregateMultiTenancyIsolation", [["filter_tenant_id": "q"], ["filter_tenant_id2": "p"]], true),
+            ("AggregateMultiTenancyIsolation", [["filter_tenant_id": "q"]], false),
+            ("AggregateTypeAffinityFilter", [[:]], true),
+            ("AggregateTypeAffinityFilter", [["instance_type": "large, small"]], true),
+            ("AggregateTypeAffinityFilter", [["instance_type": "large"]], false),
+        ])
+    func isolation(name: String, metadata: [[String: String]], passes: Bool) throws {
+        var options = SchedulingOptions()
+        options.enabledFilters = [name]
+        let filter = try #require(try FilterCatalog.filters(options).first)
+        #expect(filter.name == name)
+        let subject = host { $0.aggregates = metadata.map { AggregateFacts(name: "a", metadata: $0) } }
+        let asked = request {
+            $0.imageProperties = ["os_distro": "debian"]
+            $0.flavor = flavor([:])
+        }
+        #expect((filter.reject(subject, for: asked) == nil) == passes)
+    }
+
+    @Test("Of a namespace only its keys are looked at")
+    func namespace() {
+        let filter = AggregateImagePropertiesIsolation(namespace: "os", separator: "_")
+        let asked = request { $0.imageProperties = ["os_distro": "debian", "hw_x": "1"] }
+        #expect(filter.reject(host { $0.aggregates = aggregates(["hw_x": "2"]) }, for: asked) == nil)
+        #expect(filter.reject(host { $0.aggregates = aggregates(["os_distro": "x"]) }, for: asked) != nil)
+    }
+
+    @Test("Ratios and limits of aggregates: the least counts, what is no number does not")
+    func aggregateLimits() {
+        let large = request { $0.resources = Resources(vcpus: 8, memoryMiB: 8_192, diskGiB: 100) }
+        func rejects(_ filter: any HostFilter, _ metadata: [String: String]...) -> Bool {
+            filter.reject(
+                host {
+                    $0.aggregates = metadata.map { AggregateFacts(name: "a", metadata: $0) }
+                    ($0.instanceCount, $0.ioOperations) = (5, 5)
+                }, for: large) != nil
+        }
+        #expect(!rejects(CoreFilter(readsAggregates: true), ["cpu_allocation_ratio": "1.0"]))
+        #expect(
+            rejects(CoreFilter(readsAggregates: true), ["cpu_allocation_ratio": "4"], ["cpu_allocation_ratio": "0.9"]))
+        #expect(!rejects(CoreFilter(), ["cpu_allocation_ratio": "0.5"]))
+        #expect(rejects(RamFilter(readsAggregates: true), ["ram_allocation_ratio": "0.9"]))
+        #expect(!rejects(RamFilter(readsAggregates: true), ["ram_allocation_ratio": "much"]))
+        #expect(rejects(DiskFilter(readsAggregates: true), ["disk_allocation_ratio": "0.5"]))
+        #expect(rejects(NumInstancesFilter(limit: 50, readsAggregates: true), ["max_instances_per_host": "5"]))
+        #expect(!rejects(NumInstancesFilter(limit: 50, readsAggregates: true), ["max_instances_per_host": "6"]))
+        #expect(rejects(NumInstancesFilter(limit: 5)) && !rejects(NumInstancesFilter(limit: 6)))
+        #expect(rejects(IoOpsFilter(limit: 8, readsAggregates: true), ["max_io_ops_per_host": "5"]))
+        #expect(rejects(IoOpsFilter(limit: 5)) && !rejects(IoOpsFilter(limit: 6)))
+    }
+
+    @Test("Exact filters want exactly what is free")
+    func exact() {
+        for (filter, resources) in [
+            (ExactFilter(.cores), Resources(vcpus: 8, memoryMiB: 1, diskGiB: 1)),
+            (ExactFilter(.memory), Resources(vcpus: 1, memoryMiB: 8_192, diskGiB: 1)),
+            (ExactFilter(.disk), Resources(vcpus: 1, memoryMiB: 1, diskGiB: 100)),
+        ] {
+            #expect(filter.reject(host(), for: request { $0.resources = resources }) == nil)
+            #expect(filter.reject(host(), for: request()) != nil)
+        }
+        #expect(ExactFilter(.cores).reject(host { $0.total.vcpus = 0 }, for: request { $0.resources.vcpus = 0 }) != nil)
+    }
+
+    @Test(
+        "Isolated hosts and images",
+        arguments: [
+            ([], true, [true, false]), ([], false, [true, true]), (["img"], true, [false, true]),
+            (["img"], false, [false, true]),
+        ] as [(Set<String>, Bool, [Bool])])
+    func isolated(images: Set<String>, restricts: Bool, expected: [Bool]) {
+        // The isolated image on a free host, and on an isolated one.
+        let filter = IsolatedHostsFilter(images: images, hosts: [HostName("own")], isRestricting: restricts)
+        let asked = request { $0.imageID = ImageID("img") }
+        let passes = ["h", "own"].map { name in filter.reject(host { $0.name = HostName(name) }, for: asked) == nil }
+        #expect(passes == expected)
+        // One that boots from a volume has no isolated image.
+        let plain = filter.reject(host { $0.name = HostName("own") }, for: request()) == nil
+        #expect(plain == !restricts)
+    }
+
+    @Test(
+        "Queries",
+        arguments: [
+            (#"["=", "$free_ram_mb", 8192]"#, true), (#"[">=", "$free_ram_mb", 8193]"#, false),
+            (#"["<", "$vcpus_used", 1, 2]"#, true), (#"["<", "$vcpus_used", 1, 0]"#, false), (#"["="]"#, false),
+            (#"["=", "$host"]"#, false), (#"["in", "$host", "a", "h"]"#, true), (#"["in", "$host", "a"]"#, false),
+            (#"["and", [">=", "$free_ram_mb", 1], [">=", "$free_disk_mb", 1]]"#, true),
+            (#"["or", ["=", "$host", "x"], ["=", "$host", "h"]]"#, true), (#"["not", ["=", "$host", "h"]]"#, false),
+            (#"["not", ["=", "$host", "x"]]"#, true), (#"["and", ["not", ["=", "$host", "h"]]]"#, true),
+            (#"["=", "$no_such", 1]"#, false), (#"["=", "$cpu_info.arch", "x86_64"]"#, true), ("[]", true), ("", true),
+            (#"["like", "$host", "h"]"#, false), ("{", false), ("5", true), (#"["<", "$host", 5]"#, false),
+            (#"["=", {"a": 1}, 1]"#, false),
+        ])
+    func queries(text: String, passes: Bool) {
+        let rejection = JsonFilter().reject(host(), for: request { $0.schedulerHints = ["query": [text]] })
+        #expect((rejection == nil) == passes)
+    }
+
+    @Test("A query that nests without end is refused, not followed")
+    func deep() {
+        let text = String(repeating: #"["not", "#, count: 10_000) + "1" + String(repeating: "]", count: 10_000)
+        #expect(throws: HostQuery.Malformed.self) { try HostQuery(parsing: text) }
+    }
+
+    @Test(
+        "Networks",
+        arguments: [
+            (["build_near_host_ip": "10.1.2.9"], true), (["build_near_host_ip": "10.1.3.9"], false),
+            (["build_near_host_ip": "10.1.3.9", "cidr": "/16"], true),
+            (["build_near_host_ip": "10.1.2.9", "cidr": "30"], false),
+            (["build_near_host_ip": "10.1.2.3", "cidr": "/32"], true), (["build_near_host_ip": "x"], false),
+            (["build_near_host_ip": "10.1.2.9", "cidr": "/33"], false), (["build_near_host_ip": "::1"], false),
+            ([:], true),
+            (["build_near_host_ip": "1.1.1.1", "cidr": "/0"], true),
+        ])
+    func networks(hints: [String: String], passes: Bool) {
+        let asked = request { $0.schedulerHints = hints.mapValues { [$0] } }
+        #expect((SimpleCIDRAffinityFilter().reject(host(), for: asked) == nil) == passes)
+    }
+
+    @Test(
+        "Server groups",
+        arguments: [
+            (ServerGroup.Policy.antiAffinity, 1, ["h": 1], false), (.antiAffinity, 1, ["o": 1], true),
+            (.antiAffinity, 2, ["h": 1], true), (.antiAffinity, 2, ["h": 2], false), (.antiAffinity, 1, [:], true),
+            (.affinity, 1, ["h": 1], true), (.affinity, 1, ["o": 1], false), (.affinity, 1, [:], true),
+            (.softAffinity, 1, ["o": 1], true), (.softAntiAffinity, 1, ["h": 9], true),
+        ])
+    func groups(policy: ServerGroup.Policy, most: Int, members: [String: Int], passes: Bool) {
+        let asked = request {
+            $0.group = .init(
+                id: ServerGroupID("g"), policy: policy, maxServersPerHost: most,
+                members: Dictionary(uniqueKeysWithValues: members.map { (HostName($0.key), $0.value) }))
+        }
+        let filters: [any HostFilter] = [ServerGroupAntiAffinityFilter(), ServerGroupAffinityFilter()]
+        #expect(filters.allSatisfy { $0.reject(host(), for: asked) == nil } == passes)
+    }
+
+    @Test("Hosts of servers named by hints, of other flavors, tried before, without metrics")
+    func others() {
+        let near = request {
+            ($0.sameHosts, $0.differentHosts) = ([HostName("h")], [HostName("o")])
+            ($0.otherFlavorHosts, $0.triedHosts) = ([HostName("o")], [HostName("o")])
+        }
+        let filters: [any HostFilter] = [
+            SameHostFilter(), DifferentHostFilter(), TypeAffinityFilter(), RetryFilter(),
+            MetricsFilter(["cpu.frequency"]),
+        ]
+        let here = host { $0.metrics = ["cpu.frequency": 1] }
+        #expect(filters.allSatisfy { $0.reject(here, for: near) == nil })
+        #expect(filters.allSatisfy { $0.reject(host { $0.name = HostName("o") }, for: near) != nil })
+        #expect(filters.dropLast().allSatisfy { $0.reject(host(), for: request()) == nil })
+        #expect(AllHostsFilter().reject(host { $0.isDisabled = true }, for: request()) == nil)
+    }
+
+    @Test("Every name of the catalog makes the filter of that name")
+    func catalog() throws {
+        var options = SchedulingOptions()
+        options.enabledFilters = FilterCatalog.names
+        #expect(try FilterCatalog.filters(options).map(\.name) == FilterCatalog.names)
+        #expect(Set(FilterCatalog.names).count == FilterCatalog.names.count)
+    }
+}
+
+@Suite("What each weigher prefers")
+struct WeigherTableTests {
+    /// The order of hosts under one weigher alone.
+    private func order(
+        _ weigher: FigureWeigher, _ hosts: [HostState], _ asked: PlacementRequest = request { $0.alternates = 9 }
+    ) -> [String] {
+        var scheduler = FilterScheduler(filters: [], weighers: [weigher])
+        hosts.forEach { scheduler.update($0) }
+        for host in hosts { scheduler.setAggregates(of: host.name, host.aggregates, zone: "nova") }
+        var generator = SystemRandomNumberGenerator()
+        guard
+            case .placed(let lists) = scheduler.select(asked, now: Timestamp(microseconds: 0), using: &generator)
+        else { return [] }
+        return lists.first?.map(\.rawValue) ?? []
+    }
+
+    private func pair(_ first: (inout HostState) -> Void, _ second: (inout HostState) -> Void) -> [HostState] {
+        [
+            host {
+                $0.name = HostName("a")
+                first(&$0)
+            },
+            host {
+                $0.name = HostName("b")
+                second(&$0)
+            },
+        ]
+    }
+
+    @Test("Each by its figure, and turned round by a negative multiplier")
+    func figures() {
+        let cases: [((Double) -> FigureWeigher, [HostState])] = [
+            ({ .memory($0) }, pair({ $0.used.memoryMiB = 1 }, { _ in })),
+            ({ .processors($0) }, pair({ $0.used.vcpus = 1 }, { _ in })),
+            ({ .disk($0) }, pair({ $0.diskAvailableLeastGiB = 10 }, { _ in })),
+            ({ .ioOperations($0) }, pair({ _ in }, { $0.ioOperations = 1 })),
+            (
+                { .pci($0) },
+                pair(
+                    {
+                        $0.pciPools = [
+                            PCIPool(vendorID: "1", productID: "2", kind: .plain, numaNode: nil, total: 2, free: 2)
+                        ]
+                    }, { _ in })
+            ), ({ .buildFailures($0) }, pair({ $0.failedBuilds = 1 }, { _ in })),
+            ({ .hypervisorVersion($0) }, pair({ _ in }, { $0.hypervisorVersion = 8_000_000 })),
+            ({ .instances($0) }, pair({ _ in }, { $0.instanceCount = 3 })),
+            ({ .metrics($0, ratios: ["x": 2]) }, pair({ $0.metrics = ["x": 1] }, { $0.metrics = ["x": 2] })),
+            ({ .metrics($0, ratios: ["x": 2]) }, pair({ _ in }, { $0.metrics = ["x": 2] })),
+        ]
+        for (index, (weigher, hosts)) in cases.enumerated() {
+            #expect(order(weigher(1), hosts) == ["b", "a"], "case \(index)")
+            #expect(order(weigher(-1), hosts) == ["a", "b"], "case \(index)")
+            #expect(order(weigher(0), hosts) == ["a", "b"], "case \(index)")
+        }
+    }
+
+    @Test("Soft groups draw together, or apart")
+    func soft() {
+        func asked(_ policy: ServerGroup.Policy) -> PlacementRequest {
+            request {
+                $0.alternates = 9
+                $0.group = .init(id: ServerGroupID("g"), policy: policy, members: [HostName("b"): 1])
+            }
+        }
+        let hosts = pair({ _ in }, { _ in })
+        #expect(order(.softAffinity(), hosts, asked(.softAffinity)) == ["b", "a"])
+        #expect(order(.softAntiAffinity(), hosts, asked(.softAntiAffinity)) == ["a", "b"])
+        #expect(order(.softAffinity(), hosts, asked(.antiAffinity)) == ["a", "b"])
+    }
+
+    @Test("An aggregate's multiplier stands in for the configured one, the least of several; nonsense does not")
+    func aggregateMultiplier() {
+        let key = "ram_weight_multiplier"
+        let hosts = pair({ $0.used.memoryMiB = 1 }, { $0.aggregates = aggregates([key: "-1"], [key: "3"], [key: "x"]) })
+        #expect(order(.memory(), hosts) == ["a", "b"])
+        let odd = pair({ $0.used.memoryMiB = 1 }, { $0.aggregates = aggregates([key: "x"]) })
+        #expect(order(.memory(), odd) == ["b", "a"])
+    }
+
+    @Test("Free memory below zero counts as none, and equal hosts keep the order of their names")
+    func clamped() {
+        let hosts = pair({ $0.used.memoryMiB = 99_999 }, { $0.used.memoryMiB = 999_999 })
+        #expect(order(.memory(), hosts) == ["a", "b"])
+    }
+
+    @Test("Images with the same properties draw together")
+    func images() {
+        let asked = request {
+            $0.alternates = 9
+            $0.imageProperties = ["os_distro": "debian"]
+            $0.imagePropertyCounts = [HostName("b"): ["os_distro=debian": 2], HostName("a"): ["os_distro=other": 9]]
+        }
+        let hosts = pair({ _ in }, { _ in })
+        #expect(order(.imageProperties(1), hosts, asked) == ["b", "a"])
+        #expect(order(.imageProperties(1, weights: ["os_type": 1]), hosts, asked) == ["a", "b"])
+    }
+}
+
+@Suite("Which hosts come into question")
+struct DestinationTests {
+    private func select(_ asked: PlacementRequest, _ filters: [any HostFilter] = [ComputeFilter()]) -> PlacementDecision
+    {
+        var scheduler = FilterScheduler(filters: filters, weighers: [])
+        for name in ["Alpha", "beta"] {
+            scheduler.update(
+                host {
+                    $0.name = HostName(name)
+                    $0.node = name + ".example"
+                    $0.isDisabled = name == "beta"
+                })
+        }
+        var generator = SystemRandomNumberGenerator()
+        return scheduler.select(asked, now: Timestamp(microseconds: 0), using: &generator)
+    }
+
+    @Test("A forced host is taken whatever the filters say, in any letter case; a forced node by its exact name")
+    func forced() {
+        #expect(select(request { $0.forcedHost = HostName("BETA") }) == .placed([[HostName("beta")]]))
+        #expect(select(request { $0.forcedNode = "beta.example" }) == .placed([[HostName("beta")]]))
+        guard case .refused(let refusal) = select(request { $0.forcedNode = "BETA.example" }) else {
+            Issue.record("placed on a node that there is not")
+            return
+        }
+        #expect(refusal.reasons.map(\.reason) == ["not the one that was asked for"])
+    }
+
+    @Test("A requested host must pass the filters; ignored ones are never taken, in any letter case")
+    func requested() {
+        #expect(select(request { $0.requestedHost = HostName("Alpha") }) == .placed([[HostName("Alpha")]]))
+        guard case .refused(let refusal) = select(request { $0.requestedHost = HostName("beta") }) else {
+            Issue.record("placed on a disabled host")
+            return
+        }
+        #expect(refusal.reasons.map(\.reason).sorted() == ["disabled", "not the one that was asked for"])
+        #expect(select(request { $0.ignoredHosts = [HostName("ALPHA")] }, []) == .placed([[HostName("beta")]]))
+    }
+
+    @Test("Several instances of a group at once land apart, or not at all")
+    func several() {
+        let group = PlacementRequest.Group(id: ServerGroupID("g"), policy: .antiAffinity)
+        for (count, isPlaced) in [(2, true), (3, false)] {
+            let asked = request {
+                $0.instances = (0..<count).map { InstanceID("i\($0)") }
+                $0.group = group
+            }
+            let decision = select(asked, [ServerGroupAntiAffinityFilter()])
+            guard case .placed(let lists) = decision else {
+                #expect(!isPlaced)
+                continue
+            }
+            #expect(isPlaced && Set(lists.compactMap(\.first)) == [HostName("Alpha"), HostName("beta")])
+        }
+    }
+}
