@@ -236,15 +236,93 @@ struct ServerCreateTests {
         #expect(try await cloud.instance(id)?.hostname == expected)
     }
 
-    @Test("What needs more than is built says so")
-    func notBuilt() async throws {
+    private func hinted(_ hints: JSON) -> JSON {
+        .object(["server": ComputeFixture.server()["server"] ?? .null, "os:scheduler_hints": hints])
+    }
+
+    @Test(
+        "Hints that nobody can follow are refused",
+        arguments: [
+            (["group": "x"], 400), (["group": "8d3d17a5-8b4f-4a1e-9d0d-8a3d3f0a0b11"], 400), (["same_host": "x"], 400),
+            (["same_host": []], 400), (["different_host": ["8d3d17a5-8b4f-4a1e-9d0d-8a3d3f0a0b11", 5]], 400),
+            (["query": "{"], 400), (["query": "[\"like\", 1]"], 400), (["query": 5], 400),
+            (["build_near_host_ip": "here"], 400), (["cidr": "24"], 400), (["cidr": "/129"], 400),
+            (["target_cell": "c"], 501), ([1], 400), (["x": 5], 400),
+        ] as [(JSON, Int)])
+    func badHints(hints: JSON, status: Int) async throws {
         let cloud = try await ComputeFixture()
-        let hinted = JSON.object([
-            "server": ComputeFixture.server()["server"] ?? .null, "os:scheduler_hints": ["group": "x"],
-        ])
-        #expect(await cloud.send(.post, "servers", hinted).status == 501)
-        let forced = ComputeFixture.server(["availability_zone": "nova:kvm1"])
-        #expect(await cloud.send(.post, "servers", forced).status == 403)
-        #expect(await cloud.send(.post, "servers", as: "p1/admin", forced).status == 501)
+        #expect(await cloud.send(.post, "servers", hinted(hints)).status == status)
+        #expect(await cloud.send(.get, "servers").json["servers"] == [])
+    }
+
+    @Test("Hints that can be followed are kept, a query as its text")
+    func hints() async throws {
+        let cloud = try await ComputeFixture()
+        let other = "8D3D17A5-8B4F-4A1E-9D0D-8A3D3F0A0B11"
+        let reply = await cloud.send(
+            .post, "servers",
+            hinted([
+                "same_host": .string(other), "different_host": [.string(other)], "query": [">=", "$free_ram_mb", 1],
+                "build_near_host_ip": "10.0.0.1", "cidr": "/16", "own": ["a", "b"],
+            ]))
+        let instance = try await cloud.instance(reply.json["server"]?["id"]?.text ?? "")
+        #expect(
+            instance?.schedulerHints == [
+                "same_host": [other.lowercased()], "different_host": [other.lowercased()],
+                "query": [#"[">=","$free_ram_mb",1]"#], "build_near_host_ip": ["10.0.0.1"], "cidr": ["/16"],
+                "own": ["a", "b"],
+            ])
+    }
+
+    @Test("A server joins the group of its hint, as far as the quota goes, and leaves it when it is deleted")
+    func group() async throws {
+        let settings = APISettings(quotas: QuotaLimits(serverGroupMembers: 2), operationPatience: .zero)
+        let cloud = try await ComputeFixture(settings: settings)
+        func make(_ token: String) async -> String {
+            let made = await cloud.send(
+                .post, "os-server-groups", as: token, at: "2.15",
+                ["server_group": ["name": "g", "policies": ["anti-affinity"]]])
+            return made.json["server_group"]?["id"]?.text ?? ""
+        }
+        let group = await make("p1/member")
+        var ids: [String] = []
+        for _ in 1...2 {
+            let made = await cloud.send(.post, "servers", hinted(["group": .string(group)]))
+            ids.append(made.json["server"]?["id"]?.text ?? "")
+        }
+        let third = await cloud.send(.post, "servers", hinted(["group": .string(group)]))
+        #expect(
+            third.status == 403 && third.message.contains("server_group_members: Requested 1, but already used 2 of 2"))
+        func members() async -> JSON? {
+            await cloud.send(.get, "os-server-groups/\(group)").json["server_group"]?["members"]
+        }
+        #expect(await members() == .array(ids.map { .string($0) }))
+        let moment = cloud.clock.now
+        _ = try await cloud.database.instances.update(InstanceID(ids[0]), now: moment) { $0.deletedAt = moment }
+        #expect(await members() == [.string(ids[1])])
+        #expect(await cloud.send(.post, "servers", as: "p2/member", hinted(["group": .string(group)])).status == 400)
+        let foreign = await make("p2/member")
+        #expect(await cloud.send(.post, "servers", as: "p1/admin", hinted(["group": .string(foreign)])).status == 400)
+    }
+
+    @Test("Administrators may name the host, and nobody a host that there is not")
+    func forcedHost() async throws {
+        let cloud = try await ComputeFixture()
+        try await cloud.addHost()
+        func make(_ zone: String, as token: String = "p1/admin") async -> ComputeFixture.Reply {
+            await cloud.send(.post, "servers", as: token, ComputeFixture.server(["availability_zone": .string(zone)]))
+        }
+        #expect(await make("nova:kvm1", as: "p1/member").status == 403)
+        for zone in ["nova:none", "nova:", "mars:kvm1", "nova:kvm1:node:more", "::"] {
+            #expect(await make(zone).status == 400, "\(zone)")
+        }
+        for (zone, expected) in [
+            ("nova:kvm1", RequestedDestination(host: HostName("kvm1"), node: nil, isForced: true)),
+            (":kvm1:node", RequestedDestination(host: HostName("kvm1"), node: "node", isForced: true)),
+            ("nova::node", RequestedDestination(host: nil, node: "node", isForced: true)),
+        ] {
+            let id = await make(zone).json["server"]?["id"]?.text ?? ""
+            #expect(try await cloud.instance(id)?.destination == expected)
+        }
     }
 }

@@ -261,6 +261,62 @@ class Checks:
                   "enabled")
 
         self.step("compute service set --disable and --enable", services)
+        self.aggregates()
+        self.groups()
+
+    def aggregates(self):
+        name, host = PREFIX + "aggregate", self.run("hypervisor", "list")[0]["Hypervisor Hostname"]
+
+        def create():
+            made = self.run("aggregate", "create", name, "--property", "ssd=true")
+            equal((made["name"], made["properties"], made["availability_zone"]), (name, {"ssd": "true"}, None))
+
+        def change():
+            self.run("aggregate", "set", name, "--property", "rack=1", "--property", "row=2", form=None)
+            self.run("aggregate", "unset", name, "--property", "rack", form=None)
+            self.run("aggregate", "set", name, "--name", name + "-x", form=None)
+            equal(self.run("aggregate", "show", name + "-x")["properties"], {"ssd": "true", "row": "2"})
+            self.run("aggregate", "set", name + "-x", "--name", name, form=None)
+
+        def hosts():
+            self.run("aggregate", "add", "host", name, host)
+            equal(self.run("aggregate", "show", name)["hosts"], [host])
+            need(name in str(self.run("hypervisor", "show", host).get("aggregates")), "the hypervisor is in none")
+            self.client.refused("409", "aggregate", "add", "host", name, host)
+            self.client.refused("400", "aggregate", "delete", name)
+            self.run("aggregate", "remove", "host", name, host)
+
+        def zone():
+            self.run("aggregate", "set", name, "--zone", PREFIX + "zone", form=None)
+            equal(self.run("aggregate", "show", name)["availability_zone"], PREFIX + "zone")
+
+        self.step("aggregate create --property", create)
+        try:
+            self.step("aggregate list --long", lambda: need(
+                name in names(self.run("aggregate", "list", "--long")), "it lacks"))
+            self.step("aggregate set, unset and show", change)
+            self.step("aggregate add host and remove host", hosts)
+            self.step("aggregate set --zone", zone)
+            self.step("an aggregate's name is taken once", lambda: self.client.refused(
+                "409", "aggregate", "create", name))
+        finally:
+            self.step("aggregate delete", lambda: self.run("aggregate", "delete", name, form=None))
+
+    def groups(self):
+        name = PREFIX + "group"
+
+        def create():
+            made = self.run("server", "group", "create", "--policy", "anti-affinity", "--rule", "max_server_per_host=2", name)
+            equal((made["name"], made["policy"], made["members"]), (name, "anti-affinity", ""))
+            need("max_server_per_host" in str(made["rules"]), f"no rule: {made}")
+
+        self.step("server group create --rule", create)
+        self.step("server group list and show", lambda: (
+            need(name in names(self.run("server", "group", "list")), "it lacks"),
+            equal(self.run("server", "group", "show", name)["policy"], "anti-affinity")))
+        self.step("server group delete", lambda: self.run("server", "group", "delete", name, form=None))
+        self.step("an unknown server group is not found", lambda: self.client.refused(
+            "group", "server", "group", "show", name))
 
     # Servers
 
