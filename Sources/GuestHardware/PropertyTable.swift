@@ -5,7 +5,13 @@ enum PropertyTable {
 
     /// Whether a flavor's spec is of the kind that this table must know.
     static func governs(spec name: String) -> Bool {
-        governedSpecs.contains { name.hasPrefix($0) } || flavorSpecs[name] != nil
+        governedSpecs.contains { name.hasPrefix($0) } || flavorSpecs[name] != nil || isResourceClass(name)
+    }
+
+    /// Whether a spec asks for an amount of a resource class: `resources:VGPU`, `resources_A:CUSTOM_NIC`.
+    private static func isResourceClass(_ name: String) -> Bool {
+        guard let colon = name.firstIndex(of: ":") else { return false }
+        return name[..<colon].hasPrefix("resources")
     }
 
     /// Whether an image's property is of the kind that this table must know.
@@ -15,6 +21,9 @@ enum PropertyTable {
     static func rule(_ setting: Setting) -> PropertyRule? {
         let isFlavor = setting.origin == .flavor
         if let rule = (isFlavor ? flavorSpecs : imageProperties)[setting.name] { return rule }
+        if isFlavor, isResourceClass(setting.name) {
+            return .unserved(setting.name.hasSuffix(":VGPU") ? "a virtual GPU" : "an amount of a resource class")
+        }
         let prefix = isFlavor ? "hw:" : "hw_"
         if isNumbered(setting.name, prefix + "numa_cpus.") { return .cpuList }
         if isNumbered(setting.name, prefix + "numa_mem.") { return .whole(1...(1 << 30)) }

@@ -100,3 +100,34 @@ public struct ImagePropertiesFilter: HostFilter {
         }
     }
 }
+
+/// Passes hosts with every trait that the flavor or the image requires, and none that the flavor forbids
+/// (`trait:HW_CPU_X86_AVX=required`). In Nova Placement asks that.
+public struct TraitsFilter: HostFilter {
+    public let name = "TraitsFilter"
+    public let runsOncePerRequest = true
+
+    public init() {}
+
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        let wishes = Self.wishes(request.flavor?.extraSpecs ?? [:]) + Self.wishes(request.imageProperties ?? [:])
+        guard !wishes.isEmpty else { return nil }
+        let traits = Set(host.traits)
+        for (trait, wish) in wishes {
+            switch wish {
+            case "required": if !traits.contains(trait) { return Rejection(reason: "without the trait \(trait)") }
+            case "forbidden":
+                if traits.contains(trait) { return Rejection(reason: "with the forbidden trait \(trait)") }
+            default: return Rejection(reason: "asked for a trait by '\(wish)', which is neither required nor forbidden")
+            }
+        }
+        return nil
+    }
+
+    private static func wishes(_ settings: [String: String]) -> [(String, String)] {
+        settings.compactMap { key, value in
+            guard let colon = key.firstIndex(of: ":"), key[..<colon].hasPrefix("trait") else { return nil }
+            return (String(key[key.index(after: colon)...]), value)
+        }.sorted { $0 < $1 }
+    }
+}

@@ -45,7 +45,8 @@ public enum FilterCatalog {
     /// Nova's default, and those that stand in for its claims in Placement.
     public static let defaults = [
         "ComputeFilter", "AvailabilityZoneFilter", "CoreFilter", "RamFilter", "DiskFilter", "ComputeCapabilitiesFilter",
-        "ImagePropertiesFilter", "ServerGroupAntiAffinityFilter", "ServerGroupAffinityFilter", "SameHostFilter",
+        "ImagePropertiesFilter", "TraitsFilter", "ServerGroupAntiAffinityFilter", "ServerGroupAffinityFilter",
+        "SameHostFilter",
         "DifferentHostFilter",
     ]
 
@@ -67,7 +68,7 @@ public enum FilterCatalog {
         ("IoOpsFilter", { IoOpsFilter(limit: $0.maxIoOpsPerHost) }),
         ("AggregateIoOpsFilter", { IoOpsFilter(limit: $0.maxIoOpsPerHost, readsAggregates: true) }),
         ("ImagePropertiesFilter", { ImagePropertiesFilter(defaultArchitecture: $0.defaultArchitecture) }),
-        ("ComputeCapabilitiesFilter", { _ in ComputeCapabilitiesFilter() }),
+        ("ComputeCapabilitiesFilter", { _ in ComputeCapabilitiesFilter() }), ("TraitsFilter", { _ in TraitsFilter() }),
         ("AggregateInstanceExtraSpecsFilter", { _ in AggregateInstanceExtraSpecsFilter() }),
         (
             "AggregateImagePropertiesIsolation",

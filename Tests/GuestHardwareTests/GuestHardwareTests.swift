@@ -146,13 +146,25 @@ struct GuestHardwareTests {
         #expect(try hardware([:], ["img_hide_hypervisor_id": "true"]).machine.isHypervisorHidden)
     }
 
+    @Test(
+        "Amounts by resource class are refused, not ignored",
+        arguments: [
+            ("resources:VGPU", "a virtual GPU is not available yet"),
+            ("resources:CUSTOM_NIC", "an amount of a resource class is not available yet"),
+            ("resources_A:PCPU", "an amount of a resource class is not available yet"),
+        ])
+    func resourceClasses(name: String, reason: String) {
+        let error = #expect(throws: HardwareError.self) { try hardware([name: "1"]) }
+        #expect(error?.description.contains(reason) == true)
+    }
+
     @Test("Names of other namespaces and properties that only describe are left alone")
     func others() throws {
         let plain = try hardware()
         #expect(
             try hardware(
                 [
-                    "trait:HW_CPU_X86_AVX": "required", "resources:VGPU": "1", "capabilities:cpu_arch": "x",
+                    "trait:HW_CPU_X86_AVX": "required", "capabilities:cpu_arch": "x",
                     "aggregate_instance_extra_specs:ssd": "true", "anything": "else", "hw:cpu_policy": "shared",
                     "hw:locked_memory": "no",
                 ],

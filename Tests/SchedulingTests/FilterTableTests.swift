@@ -95,6 +95,21 @@ struct FilterTableTests {
         #expect((rejection == nil) == passes)
     }
 
+    @Test(
+        "Traits",
+        arguments: [
+            (["trait:HW_CPU_X86_AVX": "required"], [:], true), (["trait:HW_CPU_X86_AVX512F": "required"], [:], false),
+            (["trait:HW_CPU_X86_AVX": "forbidden"], [:], false), (["trait_A:CUSTOM_X": "forbidden"], [:], true),
+            (["trait:HW_CPU_X86_AVX": "perhaps"], [:], false), ([:], ["trait:CUSTOM_X": "required"], false),
+            ([:], ["trait:HW_CPU_X86_AVX": "required"], true), ([:], [:], true),
+        ])
+    func traits(specs: [String: String], properties: [String: String], passes: Bool) {
+        let asked = request {
+            ($0.flavor, $0.imageProperties) = (flavor(specs), properties)
+        }
+        #expect((TraitsFilter().reject(host { $0.traits = ["HW_CPU_X86_AVX"] }, for: asked) == nil) == passes)
+    }
+
     @Test("Images without an architecture have the configured one; hosts with KVM run what is for QEMU, too")
     func defaults() {
         let filter = ImagePropertiesFilter(defaultArchitecture: "aarch64")
