@@ -127,7 +127,7 @@ let package = Package(
         // Programs: parse, wire, run.
         program("apus", ["CommandLine"]),
         program("apus-api", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Identity", "Images", "Database", "ComputeAPI"]),
-        program("apus-bench", ["Compute"]),
+        program("apus-bench", ["Model", "Scheduling", "Compute"]),
         program("apus-compute", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Compute", "LibvirtDriver"]),
         program("apus-conductor", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "Conductor"]),
         program("apus-scheduler", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "SchedulerService"]),

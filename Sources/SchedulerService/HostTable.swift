@@ -12,6 +12,7 @@ actor HostTable {
     private let now: @Sendable () -> Timestamp
     private var scheduler: FilterScheduler
     private var revision: Int64 = 0
+    private var refreshedAt: Timestamp?
     /// Of the aggregates that the hosts have been put into.
     private var aggregateRevision: Int64?
     private var facts: [HostName: [AggregateFacts]] = [:]
@@ -33,11 +34,34 @@ actor HostTable {
 
     func select(_ asked: PlacementRequest) async throws -> PlacementDecision {
         var request = try await RequestFacts(database: database, options: options).complete(asked)
-        let changes = try await database.hosts.changes(since: revision)
-        let agents = try await database.services.list(binary: "nova-compute")
-        let aggregates = try await database.aggregates.table()
+        if isStale(at: now()) {
+            let changes = try await database.hosts.changes(since: revision)
+            let agents = try await database.services.list(binary: "nova-compute")
+            let aggregates = try await database.aggregates.table()
+            refresh(changes, agents, aggregates, at: now())
+        }
         // No suspension from here on: what is seen is what is consumed.
         let moment = now()
+        picks.complete(&request, at: moment)
+        let decision = decide(request, at: moment)
+        switch decision {
+        case .placed(let selections):
+            decisions.increment(labels: [("outcome", "placed")])
+            picks.note(selections, of: request, at: moment)
+        case .refused: decisions.increment(labels: [("outcome", "refused")])
+        }
+        return decision
+    }
+
+    /// The caching driver decides on what it has read, for as long as the interval says; the others on what there is.
+    private func isStale(at moment: Timestamp) -> Bool {
+        guard options.driver == .caching, let refreshedAt else { return true }
+        return moment.since(refreshedAt) >= options.refreshInterval || moment < refreshedAt
+    }
+
+    private func refresh(
+        _ changes: [HostRecord], _ agents: [ServiceRecord], _ aggregates: AggregateTable, at moment: Timestamp
+    ) {
         apply(changes, aggregates)
         var status: [HostName: ServiceRecord] = [:]
         for agent in agents { status[agent.host] = agent }
@@ -47,16 +71,22 @@ actor HostTable {
                 of: name, isUp: service?.isUp(now: moment, downAfter: downAfter) ?? false,
                 isDisabled: service?.isDisabled ?? false)
         }
+        refreshedAt = moment
         known.set(Double(scheduler.hosts.count))
-        picks.complete(&request, at: moment)
-        let decision = scheduler.select(request, now: moment, using: &generator)
-        switch decision {
-        case .placed(let selections):
-            decisions.increment(labels: [("outcome", "placed")])
-            picks.note(selections, of: request, at: moment)
-        case .refused: decisions.increment(labels: [("outcome", "refused")])
+    }
+
+    private func decide(_ request: PlacementRequest, at moment: Timestamp) -> PlacementDecision {
+        switch options.driver {
+        case .filter, .caching: return scheduler.select(request, now: moment, using: &generator)
+        case .chance: return ChanceScheduler.select(among: scheduler.hosts, request, using: &generator)
+        case .fake:
+            let count = scheduler.hosts.count
+            return .refused(
+                PlacementRefusal(
+                    hostsConsidered: count,
+                    reasons: count == 0
+                        ? [] : [.init(filter: "FakeScheduler", reason: "not chosen", hosts: count, nearestMiss: nil)]))
         }
-        return decision
     }
 
     private func apply(_ changes: [HostRecord], _ aggregates: AggregateTable) {

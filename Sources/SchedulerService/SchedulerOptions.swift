@@ -20,6 +20,14 @@ public enum SchedulerOptions {
     public static let ramWeightMultiplier = Option<Double>(
         "filter_scheduler", "ram_weight_multiplier", default: 1,
         help: "How much free memory counts; negative fills hosts up one after the other.")
+    public static let driver = Option<String>(
+        "scheduler", "driver", default: SchedulerDriver.filter.rawValue,
+        help: "How hosts are chosen: " + SchedulerDriver.allCases.map(\.rawValue).joined(separator: ", ") + ".",
+        check: { SchedulerDriver(rawValue: $0) == nil ? "one of these" : nil })
+    public static let refreshInterval = Option<Duration>(
+        "scheduler", "periodic_task_interval", default: .seconds(60),
+        help: "Time after which the caching driver reads the hosts anew.",
+        check: { $0 >= .seconds(1) && $0 <= .seconds(86_400) ? nil : "1 s to 86400 s" })
     public static let enabledFilters = Option<[String]>(
         "filter_scheduler", "enabled_filters", default: FilterCatalog.defaults,
         help: "The filters that a host must pass, in their order.")
@@ -89,7 +97,8 @@ public enum SchedulerOptions {
         help: "The zone of hosts that are in no aggregate with a zone.")
 
     public static let all: [AnyOption] = [
-        listen.erased, advertisedURL.erased, conductorURLs.erased, hostSubsetSize.erased,
+        listen.erased, advertisedURL.erased, conductorURLs.erased, driver.erased, refreshInterval.erased,
+        hostSubsetSize.erased,
         ramWeightMultiplier.erased, defaultAvailabilityZone.erased, enabledFilters.erased, shuffleBest.erased,
         maxInstancesPerHost.erased, maxIoOpsPerHost.erased, isolatedImages.erased, isolatedHosts.erased,
         restrictIsolatedHosts.erased, defaultArchitecture.erased, isolationNamespace.erased, isolationSeparator.erased,
@@ -117,6 +126,8 @@ extension Configuration {
     /// What the filters and weighers read.
     func schedulingOptions() throws(Failure) -> SchedulingOptions {
         var options = SchedulingOptions()
+        options.driver = SchedulerDriver(rawValue: self[SchedulerOptions.driver]) ?? .filter
+        options.refreshInterval = self[SchedulerOptions.refreshInterval]
         options.enabledFilters = self[SchedulerOptions.enabledFilters]
         options.hostSubsetSize = self[SchedulerOptions.hostSubsetSize]
         options.shufflesEqualHosts = self[SchedulerOptions.shuffleBest]

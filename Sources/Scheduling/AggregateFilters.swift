@@ -1,4 +1,5 @@
 public import Model
+internal import Synchronization
 
 /// Passes hosts whose aggregates have what the flavor's extra specs demand: those without a scope, and those of the scope
 /// `aggregate_instance_extra_specs`.
@@ -9,21 +10,60 @@ public struct AggregateInstanceExtraSpecsFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.flavor?.extraSpecs.isEmpty ?? true
+    }
+
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
+        PreparedAggregateSpecs(demands(request.flavor?.extraSpecs ?? [:]))
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard let specs = request.flavor?.extraSpecs, !specs.isEmpty else { return nil }
-        let host = copy host
-        for (key, demand) in specs.sorted(by: { $0.key < $1.key }) {
-            var name = key
-            if let colon = key.firstIndex(of: ":") {
-                guard key[..<colon] == Self.scope else { continue }
-                name = String(key[key.index(after: colon)...])
-            }
-            let operation = ExtraSpecOperator(demand)
-            guard let values = host.merged(name), values.contains(where: { operation.admits($0) }) else {
-                return Rejection(reason: "outside aggregates with \(name) \(demand)")
-            }
+        PreparedAggregateSpecs(demands(request.flavor?.extraSpecs ?? [:])).reject(host, for: request)
+    }
+
+    private func demands(_ specs: [String: String]) -> [(String, String)] {
+        specs.sorted { $0.key < $1.key }.compactMap { key, demand in
+            guard let colon = key.firstIndex(of: ":") else { return (key, demand) }
+            return key[..<colon] == Self.scope ? (String(key[key.index(after: colon)...]), demand) : nil
         }
-        return nil
+    }
+}
+
+/// What one flavor demands of aggregates. Many hosts share one, so what each has is found out once.
+private struct PreparedAggregateSpecs: HostFilter {
+    private final class Memory: Sendable {
+        /// Which demands an aggregate meets, in their order.
+        let verdicts = Mutex<[ObjectIdentifier: [Bool]]>([:])
+    }
+
+    let name = "AggregateInstanceExtraSpecsFilter"
+    private let demands: [(key: String, text: String, operation: ExtraSpecOperator)]
+    private let memory = Memory()
+
+    init(_ demands: [(String, String)]) {
+        self.demands = demands.map { (key: $0.0, text: $0.1, operation: ExtraSpecOperator($0.1)) }
+    }
+
+    func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        guard !demands.isEmpty else { return nil }
+        var met = [Bool](repeating: false, count: demands.count)
+        for aggregate in host.aggregates {
+            for (index, isMet) in verdict(of: aggregate).enumerated() where isMet { met[index] = true }
+        }
+        guard let index = met.firstIndex(of: false) else { return nil }
+        return Rejection(reason: "outside aggregates with \(demands[index].key) \(demands[index].text)")
+    }
+
+    private func verdict(of aggregate: AggregateFacts) -> [Bool] {
+        memory.verdicts.withLock { verdicts in
+            if let known = verdicts[ObjectIdentifier(aggregate)] { return known }
+            let made = demands.map { demand in
+                aggregate.metadata[demand.key].map { words($0).contains { demand.operation.admits($0) } } ?? false
+            }
+            verdicts[ObjectIdentifier(aggregate)] = made
+            return made
+        }
     }
 }
 
@@ -38,9 +78,12 @@ public struct AggregateImagePropertiesIsolation: HostFilter {
         prefix = namespace.flatMap { $0.isEmpty ? nil : $0 + separator }
     }
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.imageProperties?.isEmpty ?? true
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         guard let properties = request.imageProperties else { return nil }
-        let host = copy host
         for key in Set(host.aggregates.flatMap(\.metadata.keys)).sorted() {
             if let prefix, !key.hasPrefix(prefix) { continue }
             guard let value = properties[key], let allowed = host.merged(key), !allowed.contains(value) else {
@@ -78,12 +121,13 @@ public struct AggregateTypeAffinityFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.flavor == nil
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard let flavor = request.flavor, let names = copy(host).merged("instance_type"), !names.contains(flavor.name)
+        guard let flavor = request.flavor, let names = host.merged("instance_type"), !names.contains(flavor.name)
         else { return nil }
         return Rejection(reason: "kept for other flavors")
     }
 }
-
-/// A value that may be passed on.
-func copy(_ host: borrowing HostState) -> HostState { copy host }

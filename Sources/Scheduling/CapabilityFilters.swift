@@ -8,19 +8,48 @@ public struct ComputeCapabilitiesFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.flavor?.extraSpecs.isEmpty ?? true
+    }
+
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
+        PreparedCapabilities(request.flavor?.extraSpecs ?? [:])
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard let specs = request.flavor?.extraSpecs, !specs.isEmpty else { return nil }
-        let host = copy host
-        for (key, demand) in specs.sorted(by: { $0.key < $1.key }) {
+        PreparedCapabilities(request.flavor?.extraSpecs ?? [:]).reject(host, for: request)
+    }
+}
+
+/// What one flavor demands of a host's attributes.
+private struct PreparedCapabilities: HostFilter {
+    private struct Demand {
+        var path: [String]
+        var text: String
+        var operation: ExtraSpecOperator
+        /// One without a scope counts only where a host has such an attribute.
+        var isScoped: Bool
+    }
+
+    let name = "ComputeCapabilitiesFilter"
+    private var demands: [Demand] = []
+
+    init(_ specs: [String: String]) {
+        for (key, text) in specs.sorted(by: { $0.key < $1.key }) {
             var path = key.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
-            if path.count > 1 {
-                guard path.removeFirst() == "capabilities" else { continue }
-            } else if host.attribute(key) == nil {
-                continue
-            }
-            let value = host.attribute(at: path)
-            guard let value, !value.isNull, ExtraSpecOperator(demand).admits(value.pythonText) else {
-                return Rejection(reason: "without \(path.joined(separator: ":")) \(demand)")
+            let isScoped = path.count > 1
+            if isScoped, path.removeFirst() != "capabilities" { continue }
+            demands.append(
+                Demand(path: path, text: text, operation: ExtraSpecOperator(text), isScoped: isScoped))
+        }
+    }
+
+    func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        for demand in demands {
+            let value = host.attribute(at: demand.path)
+            if value == nil, !demand.isScoped { continue }
+            guard let value, !value.isNull, demand.operation.admits(value.pythonText) else {
+                return Rejection(reason: "without \(demand.path.joined(separator: ":")) \(demand.text)")
             }
         }
         return nil
@@ -31,11 +60,20 @@ public struct ComputeCapabilitiesFilter: HostFilter {
 public struct ImagePropertiesFilter: HostFilter {
     public let name = "ImagePropertiesFilter"
     public let runsOncePerRequest = true
+    private static let keys = [
+        "hw_architecture", "architecture", "img_hv_type", "hypervisor_type", "hw_vm_mode", "vm_mode",
+        "img_hv_requested_version", "hypervisor_version_requires",
+    ]
     private let defaultArchitecture: String?
 
     /// - Parameter defaultArchitecture: `[filter_scheduler] image_properties_default_architecture`.
     public init(defaultArchitecture: String? = nil) {
         self.defaultArchitecture = defaultArchitecture.flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        guard let properties = request.imageProperties else { return true }
+        return defaultArchitecture == nil && Self.keys.allSatisfy { properties[$0] == nil }
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
@@ -109,19 +147,17 @@ public struct TraitsFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        Self.wishes(request.flavor?.extraSpecs ?? [:]).isEmpty && Self.wishes(request.imageProperties ?? [:]).isEmpty
+    }
+
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
+        PreparedTraits(Self.wishes(request.flavor?.extraSpecs ?? [:]) + Self.wishes(request.imageProperties ?? [:]))
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        let wishes = Self.wishes(request.flavor?.extraSpecs ?? [:]) + Self.wishes(request.imageProperties ?? [:])
-        guard !wishes.isEmpty else { return nil }
-        let traits = Set(host.traits)
-        for (trait, wish) in wishes {
-            switch wish {
-            case "required": if !traits.contains(trait) { return Rejection(reason: "without the trait \(trait)") }
-            case "forbidden":
-                if traits.contains(trait) { return Rejection(reason: "with the forbidden trait \(trait)") }
-            default: return Rejection(reason: "asked for a trait by '\(wish)', which is neither required nor forbidden")
-            }
-        }
-        return nil
+        PreparedTraits(Self.wishes(request.flavor?.extraSpecs ?? [:]) + Self.wishes(request.imageProperties ?? [:]))
+            .reject(host, for: request)
     }
 
     private static func wishes(_ settings: [String: String]) -> [(String, String)] {
@@ -129,5 +165,25 @@ public struct TraitsFilter: HostFilter {
             guard let colon = key.firstIndex(of: ":"), key[..<colon].hasPrefix("trait") else { return nil }
             return (String(key[key.index(after: colon)...]), value)
         }.sorted { $0 < $1 }
+    }
+}
+
+/// The traits that one request asks for.
+private struct PreparedTraits: HostFilter {
+    let name = "TraitsFilter"
+    private let wishes: [(trait: String, wish: String)]
+
+    init(_ wishes: [(String, String)]) { self.wishes = wishes.map { (trait: $0.0, wish: $0.1) } }
+
+    func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        for (trait, wish) in wishes {
+            let isThere = host.traits.contains(trait)
+            switch wish {
+            case "required": if !isThere { return Rejection(reason: "without the trait \(trait)") }
+            case "forbidden": if isThere { return Rejection(reason: "with the forbidden trait \(trait)") }
+            default: return Rejection(reason: "asked for a trait by '\(wish)', which is neither required nor forbidden")
+            }
+        }
+        return nil
     }
 }

@@ -1,5 +1,5 @@
 /// What a flavor's extra spec demands of a value: `>= 4`, `s== x`, `<in> aes`, `<or> a <or> b`, or the value itself.
-struct ExtraSpecOperator {
+struct ExtraSpecOperator: Sendable {
     private enum Comparison: String, CaseIterable {
         case equals = "=", atLeast = ">=", atMost = "<=", same = "==", other = "!="
         case textSame = "s==", textOther = "s!=", textLess = "s<", textAtMost = "s<=", textMore = "s>"

@@ -9,6 +9,9 @@ public enum PlacementDecision: Sendable, Hashable {
 
 /// Filters, weighs and picks over a table of hosts that it keeps and consumes. A value: no I/O, no clock; randomness
 /// comes from the generator that the caller hands in.
+///
+/// A pick goes through the columns of the table; the hosts themselves are looked at by the filters that the request does
+/// not leave neutral, and all of them, filter by filter, only to say why there is none.
 public struct FilterScheduler: Sendable {
     public private(set) var hosts: [HostState] = []
     private var index: [HostName: Int] = [:]
@@ -16,6 +19,10 @@ public struct FilterScheduler: Sendable {
     private let weighers: [any HostWeigher]
     private let subsetSize: Int
     private let shufflesEqualHosts: Bool
+    private var columns: HostColumns
+    private let plan: FilterPlan
+    /// The place of each host in the order of the names; empty while it is not known.
+    private var ranks: [Int32] = []
 
     /// - Parameters:
     ///   - subsetSize: among how many of the best hosts one is drawn by chance (`[filter_scheduler] host_subset_size`).
@@ -28,6 +35,7 @@ public struct FilterScheduler: Sendable {
         self.weighers = weighers
         self.subsetSize = max(1, subsetSize)
         self.shufflesEqualHosts = shufflesEqualHosts
+        (columns, plan) = (HostColumns(weighers), FilterPlan(filters))
     }
 
     /// As the options say. Throws the name of a filter that there is not.
@@ -37,31 +45,38 @@ public struct FilterScheduler: Sendable {
             subsetSize: options.hostSubsetSize, shufflesEqualHosts: options.shufflesEqualHosts)
     }
 
+    // MARK: - The table
+
     /// Takes a host's new state. What this scheduler consumed stands until a report that was measured later.
     public mutating func update(_ state: HostState) {
         guard let position = index[state.name] else {
             index[state.name] = hosts.count
             hosts.append(state)
+            columns.append(state)
+            ranks = []
             return
         }
         guard state.measuredAt >= hosts[position].measuredAt else {
-            (hosts[position].isUp, hosts[position].isDisabled) = (state.isUp, state.isDisabled)
-            return
+            return setStatus(of: state.name, isUp: state.isUp, isDisabled: state.isDisabled)
         }
         var state = state
         (state.aggregates, state.availabilityZone) = (hosts[position].aggregates, hosts[position].availabilityZone)
         hosts[position] = state
+        columns.write(state, at: position)
     }
 
     public mutating func setStatus(of name: HostName, isUp: Bool, isDisabled: Bool) {
-        guard let position = index[name] else { return }
+        guard let position = index[name], hosts[position].isUp != isUp || hosts[position].isDisabled != isDisabled
+        else { return }
         (hosts[position].isUp, hosts[position].isDisabled) = (isUp, isDisabled)
+        columns.writeStatus(hosts[position], at: position)
     }
 
     /// Puts a host into aggregates, and into the zone that they give it.
     public mutating func setAggregates(of name: HostName, _ aggregates: [AggregateFacts], zone: String) {
         guard let position = index[name] else { return }
         (hosts[position].aggregates, hosts[position].availabilityZone) = (aggregates, zone)
+        columns.write(hosts[position], at: position)
     }
 
     public mutating func remove(_ name: HostName) {
@@ -72,7 +87,16 @@ public struct FilterScheduler: Sendable {
             index[hosts[position].name] = position
         }
         hosts.removeLast()
+        columns.moveLast(to: position)
+        ranks = []
     }
+
+    private mutating func put(_ state: HostState, at position: Int) {
+        hosts[position] = state
+        columns.writeAmounts(state, at: position)
+    }
+
+    // MARK: - Decisions
 
     /// Chooses hosts for every instance of `request`, or for none: each pick consumes what it takes, so that the next
     /// sees less, and a decision that fails gives back what its earlier picks took.
@@ -81,140 +105,144 @@ public struct FilterScheduler: Sendable {
     public mutating func select(
         _ asked: PlacementRequest, now: Timestamp, using generator: inout some RandomNumberGenerator
     ) -> PlacementDecision {
-        let before = hosts
+        rankNames()
         var request = asked
         var selections: [[HostName]] = []
-        var candidates = preselected(request)
+        var taken: [(position: Int, state: HostState)] = []
+        var pool = Preselection(hosts, request)
         for round in asked.instances.indices {
-            let passing: [Int]
-            switch filter(candidates, request, isFirst: round == 0) {
-            case .failure(let refusal):
-                hosts = before
-                return .refused(refusal.refusal)
-            case .success(let positions):
-                passing = positions
+            let passing = pass(pool, request, isFirst: round == 0)
+            guard !passing.isEmpty else {
+                let refusal = explain(pool, request, isFirst: round == 0)
+                for (position, state) in taken.reversed() { put(state, at: position) }
+                return .refused(refusal)
             }
             // What one filter said for the first holds for the others of the request.
-            candidates.positions = passing
-            var ordered = weigh(passing, request, using: &generator)
-            let drawn = Int.random(in: 0..<min(subsetSize, ordered.count), using: &generator)
+            if asked.instances.count > 1 { pool.positions = passing }
+            var ordered = order(passing, request, using: &generator)
+            let drawn = Int.random(in: 0..<min(subsetSize, passing.count), using: &generator)
             let chosen = ordered.remove(at: drawn)
+            taken.append((chosen, hosts[chosen]))
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
+            columns.writeAmounts(hosts[chosen], at: chosen)
             request.group?.members[hosts[chosen].name, default: 0] += 1
             selections.append([hosts[chosen].name] + ordered.prefix(request.alternates).map { hosts[$0].name })
         }
         return .placed(selections)
     }
 
-    private struct Candidates {
-        var positions: [Int]
-        var tally = RefusalTally()
-        /// Chosen by an administrator: no filter is asked.
-        var isForced = false
+    /// The hosts that every filter lets pass, in the order of the table.
+    private func pass(_ pool: Preselection, _ request: PlacementRequest, isFirst: Bool) -> [Int] {
+        if pool.isForced { return pool.positions ?? Array(hosts.indices) }
+        var passing = plan.scan(columns, pool.positions, request)
+        for filter in plan.others where isFirst || !filter.runsOncePerRequest {
+            if filter.isNeutral(for: request) { continue }
+            let prepared = filter.prepared(for: request)
+            passing.removeAll { prepared.reject(hosts[$0], for: request) != nil }
+        }
+        return passing
     }
 
-    /// The hosts that come into question before any filter is asked.
-    private func preselected(_ request: PlacementRequest) -> Candidates {
-        var found = Candidates(positions: [])
-        found.isForced = request.forcedHost != nil || request.forcedNode != nil
-        let ignored = Set(request.ignoredHosts.map { $0.rawValue.lowercased() })
-        let forced = request.forcedHost?.rawValue.lowercased()
-        found.positions.reserveCapacity(hosts.count)
-        for position in hosts.indices {
-            if !ignored.isEmpty, ignored.contains(hosts[position].name.rawValue.lowercased()) {
-                found.tally.add("IgnoredHosts", Rejection(reason: "excluded by the request"))
-            } else if request.requestedHost.map({ $0 != hosts[position].name }) ?? false
-                || request.requestedNode.map({ $0 != hosts[position].node }) ?? false
-            {
-                found.tally.add("RequestedDestination", Rejection(reason: "not the one that was asked for"))
-            } else if forced.map({ $0 != hosts[position].name.rawValue.lowercased() }) ?? false
-                || request.forcedNode.map({ $0 != hosts[position].node }) ?? false
-            {
-                found.tally.add("ForcedHost", Rejection(reason: "not the one that was asked for"))
-            } else {
-                found.positions.append(position)
+    /// Why no host passes: each with the first filter that refuses it.
+    private func explain(_ pool: Preselection, _ request: PlacementRequest, isFirst: Bool) -> PlacementRefusal {
+        var tally = pool.tally
+        let prepared = filters.filter { isFirst || !$0.runsOncePerRequest }.map { $0.prepared(for: request) }
+        for position in pool.positions ?? Array(hosts.indices) {
+            for filter in prepared {
+                guard let rejection = filter.reject(hosts[position], for: request) else { continue }
+                tally.add(filter.name, rejection)
+                break
             }
         }
-        return found
+        return PlacementRefusal(hostsConsidered: hosts.count, reasons: tally.reasons)
     }
 
-    private struct Refused: Error { var refusal: PlacementRefusal }
-
-    private func filter(
-        _ candidates: Candidates, _ request: PlacementRequest, isFirst: Bool
-    ) -> Result<[Int], Refused> {
-        var passing: [Int] = []
-        var tally = candidates.tally
-        let filters = candidates.isForced ? [] : isFirst ? filters : filters.filter { !$0.runsOncePerRequest }
-        for position in candidates.positions {
-            var rejection: Rejection?
-            for filter in filters {
-                rejection = filter.reject(hosts[position], for: request)
-                if let rejection {
-                    tally.add(filter.name, rejection)
-                    break
-                }
-            }
-            if rejection == nil { passing.append(position) }
-        }
-        guard passing.isEmpty else { return .success(passing) }
-        return .failure(Refused(refusal: PlacementRefusal(hostsConsidered: hosts.count, reasons: tally.reasons)))
-    }
-
-    /// Best first. Ties keep the order of names, so that the same table gives the same answer; or chance orders the best.
-    private func weigh(
-        _ positions: [Int], _ request: PlacementRequest, using generator: inout some RandomNumberGenerator
+    /// The best hosts, as many as may be needed, best first. Ties keep the order of names, so that the same table gives
+    /// the same answer; or chance orders the best.
+    private func order(
+        _ passing: [Int], _ request: PlacementRequest, using generator: inout some RandomNumberGenerator
     ) -> [Int] {
-        guard positions.count > 1 else { return positions }
-        let sums = weights(positions, request)
-        var order = positions.indices.sorted { left, right in
+        guard passing.count > 1 else { return passing }
+        let sums = weights(passing, request)
+        let precedes = { (left: Int, right: Int) -> Bool in
             sums[left] != sums[right]
-                ? sums[left] > sums[right] : hosts[positions[left]].name < hosts[positions[right]].name
+                ? sums[left] > sums[right] : ranks[passing[left]] < ranks[passing[right]]
         }
-        if shufflesEqualHosts, let first = order.first {
-            let best = order.prefix { sums[$0] == sums[first] }
-            order.replaceSubrange(0..<best.count, with: best.shuffled(using: &generator))
+        guard !shufflesEqualHosts else {
+            var all = passing.indices.sorted(by: precedes)
+            let best = all.prefix { sums[$0] == sums[all[0]] }
+            all.replaceSubrange(0..<best.count, with: best.shuffled(using: &generator))
+            return all.map { passing[$0] }
         }
-        return order.map { positions[$0] }
+        let wanted = min(passing.count, max(subsetSize, request.alternates) + 1)
+        guard wanted * 8 < passing.count else {
+            return passing.indices.sorted(by: precedes).prefix(wanted).map { passing[$0] }
+        }
+        var best: [Int] = []
+        best.reserveCapacity(wanted + 1)
+        for place in passing.indices {
+            if best.count == wanted, !precedes(place, best[wanted - 1]) { continue }
+            var low = best.count
+            while low > 0, precedes(place, best[low - 1]) { low -= 1 }
+            best.insert(place, at: low)
+            if best.count > wanted { best.removeLast() }
+        }
+        return best.map { passing[$0] }
     }
 
     /// What the weighers give each of the hosts in all.
-    private func weights(_ positions: [Int], _ request: PlacementRequest) -> [Double] {
-        var sums = [Double](repeating: 0, count: positions.count)
-        for weigher in weighers {
-            var raw = positions.map { weigher.weigh(hosts[$0], for: request) }
-            if let minimum = weigher.minimum { raw = raw.map { max($0, minimum) } }
-            guard let most = raw.max(), let low = weigher.minimum ?? raw.min(), most > low else { continue }
-            for place in raw.indices {
-                let multiplier = weigher.multiplier(of: hosts[positions[place]])
-                if multiplier != 0 { sums[place] += multiplier * (raw[place] - low) / (most - low) }
-            }
+    private func weights(_ passing: [Int], _ request: PlacementRequest) -> [Double] {
+        var sums = [Double](repeating: 0, count: passing.count)
+        for (index, weigher) in weighers.enumerated() {
+            let own = columns.multipliers[index]
+            if own == nil, weigher.multiplier == 0 || weigher.isNeutral(for: request) { continue }
+            let raw =
+                weigher.readsHostAlone
+                ? gather(columns.figures[index], passing) : passing.map { weigher.weigh(hosts[$0], for: request) }
+            add(raw, weigher, own.map { gather($0, passing) }, to: &sums)
         }
         return sums
     }
-}
 
-/// Counts rejections by filter and reason, and keeps the nearest miss of each.
-private struct RefusalTally {
-    private struct Key: Hashable {
-        var filter: String
-        var reason: String
-    }
-    private var counts: [Key: (hosts: Int, nearest: Int?, unit: String)] = [:]
-
-    mutating func add(_ filter: String, _ rejection: Rejection) {
-        var entry = counts[Key(filter: filter, reason: rejection.reason)] ?? (0, nil, rejection.unit)
-        entry.hosts += 1
-        if let shortage = rejection.shortage { entry.nearest = min(entry.nearest ?? shortage, shortage) }
-        counts[Key(filter: filter, reason: rejection.reason)] = entry
+    private func gather(_ column: [Double], _ passing: [Int]) -> [Double] {
+        if passing.count == column.count { return column }
+        return column.withUnsafeBufferPointer { column in
+            [Double](unsafeUninitializedCapacity: passing.count) { buffer, count in
+                for place in passing.indices { buffer[place] = column[passing[place]] }
+                count = passing.count
+            }
+        }
     }
 
-    var reasons: [PlacementRefusal.Reason] {
-        counts.map { key, entry in
-            PlacementRefusal.Reason(
-                filter: key.filter, reason: key.reason, hosts: entry.hosts,
-                nearestMiss: entry.nearest.map { "\($0) \(entry.unit)" })
-        }.sorted { ($1.hosts, $0.filter, $0.reason) < ($0.hosts, $1.filter, $1.reason) }
+    private func add(_ raw: [Double], _ weigher: any HostWeigher, _ own: [Double]?, to sums: inout [Double]) {
+        raw.withUnsafeBufferPointer { raw in
+            var (most, least) = (raw[0], raw[0])
+            for value in raw {
+                most = max(most, value)
+                least = min(least, value)
+            }
+            let minimum = weigher.minimum
+            let low = minimum ?? least
+            most = max(most, low)
+            guard most > low else { return }
+            let scale = 1 / (most - low)
+            sums.withUnsafeMutableBufferPointer { sums in
+                if let own {
+                    for place in 0..<raw.count { sums[place] += (max(raw[place], low) - low) * scale * own[place] }
+                } else {
+                    let multiplier = weigher.multiplier
+                    for place in 0..<raw.count { sums[place] += (max(raw[place], low) - low) * scale * multiplier }
+                }
+            }
+        }
+    }
+
+    private mutating func rankNames() {
+        guard ranks.count != hosts.count else { return }
+        ranks = [Int32](repeating: 0, count: hosts.count)
+        for (rank, position) in hosts.indices.sorted(by: { hosts[$0].name < hosts[$1].name }).enumerated() {
+            ranks[position] = Int32(rank)
+        }
     }
 }

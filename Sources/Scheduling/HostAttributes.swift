@@ -29,8 +29,13 @@ extension HostState {
 
     /// The attribute at the end of a path, each part of it the member of an object.
     func attribute(at path: [String]) -> JSON? {
-        guard let first = path.first, var value = attribute(first) else { return nil }
-        for part in path.dropFirst() {
+        guard let first = path.first else { return nil }
+        var rest = path.dropFirst()
+        // Of a processor with a hundred features only what is asked for.
+        guard var value = first == "cpu_info" && !rest.isEmpty ? cpuInfo(rest.removeFirst()) : attribute(first) else {
+            return nil
+        }
+        for part in rest {
             guard let next = value[part] else { return nil }
             value = next
         }
@@ -43,15 +48,25 @@ extension HostState {
         return min(max(free, -(1 << 50)), 1 << 50) * 1_024
     }
 
-    private var cpuInfo: JSON {
-        .object([
-            "arch": .string(architecture), "model": cpuModel.map { .string($0) } ?? .null,
-            "vendor": cpuVendor.map { .string($0) } ?? .null, "features": .array(cpuFeatures.map { .string($0) }),
-            "topology": .object([
+    private func cpuInfo(_ member: String) -> JSON? {
+        switch member {
+        case "arch": .string(architecture)
+        case "model": cpuModel.map { .string($0) } ?? .null
+        case "vendor": cpuVendor.map { .string($0) } ?? .null
+        case "features": .array(cpuFeatures.map { .string($0) })
+        case "topology":
+            .object([
                 "cells": whole(cpuTopology.cells), "sockets": whole(cpuTopology.sockets),
                 "cores": whole(cpuTopology.cores), "threads": whole(cpuTopology.threads),
-            ]),
-        ])
+            ])
+        default: nil
+        }
+    }
+
+    private var cpuInfo: JSON {
+        var members: [String: JSON] = [:]
+        for name in ["arch", "model", "vendor", "features", "topology"] { members[name] = cpuInfo(name) }
+        return .object(members)
     }
 
     private func whole(_ value: Int) -> JSON { .integer(Int64(value)) }

@@ -19,12 +19,20 @@ public protocol HostFilter: Sendable {
     var name: String { get }
     /// Whether its verdict of the first instance of a request holds for the others, too.
     var runsOncePerRequest: Bool { get }
+    /// Whether it lets every host pass, for what this request asks: it is not asked about any then.
+    func isNeutral(for request: borrowing PlacementRequest) -> Bool
+    /// A filter with the same verdicts for this request, which has read what the request says once and for all hosts.
+    func prepared(for request: borrowing PlacementRequest) -> any HostFilter
     /// `nil` lets the host pass.
     func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection?
 }
 
 extension HostFilter {
     public var runsOncePerRequest: Bool { false }
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
+
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter { self }
 }
 
 /// Passes every host.
@@ -33,6 +41,10 @@ public struct AllHostsFilter: HostFilter {
     public let runsOncePerRequest = true
 
     public init() {}
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        true
+    }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? { nil }
 }
@@ -57,6 +69,10 @@ public struct AvailabilityZoneFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.availabilityZone == nil
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         guard let zone = request.availabilityZone, zone != host.availabilityZone else { return nil }
         return Rejection(reason: "outside the availability zone \(zone)")
@@ -68,6 +84,10 @@ public struct RetryFilter: HostFilter {
     public let name = "RetryFilter"
 
     public init() {}
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.triedHosts?.isEmpty ?? true
+    }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         request.triedHosts?.contains(host.name) == true ? Rejection(reason: "tried already") : nil

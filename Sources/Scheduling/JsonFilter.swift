@@ -6,15 +6,36 @@ public struct JsonFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.schedulerHints["query"]?.first?.isEmpty ?? true
+    }
+
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
+        PreparedQuery(request.schedulerHints["query"]?.first ?? "")
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard let text = request.schedulerHints["query"]?.first, !text.isEmpty else { return nil }
-        let query: HostQuery
-        do throws(HostQuery.Malformed) {
-            query = try HostQuery(parsing: text)
-        } catch {
+        PreparedQuery(request.schedulerHints["query"]?.first ?? "").reject(host, for: request)
+    }
+}
+
+/// The query of one request.
+private struct PreparedQuery: HostFilter {
+    let name = "JsonFilter"
+    private let query: Result<HostQuery, HostQuery.Malformed>?
+
+    init(_ text: String) {
+        query = text.isEmpty ? nil : Result { () throws(HostQuery.Malformed) in try HostQuery(parsing: text) }
+    }
+
+    func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        switch query {
+        case .success(let query):
+            return query.holds(for: host) ? nil : Rejection(reason: "for which the query is not true")
+        case .failure(let error):
             return Rejection(reason: "asked by a query that cannot be read: \(error.reason)")
+        case nil: return nil
         }
-        return query.holds(for: copy(host)) ? nil : Rejection(reason: "for which the query is not true")
     }
 }
 
@@ -72,7 +93,7 @@ public struct HostQuery: Sendable {
         for element in elements.dropFirst() { try check(element) }
     }
 
-    func holds(for host: HostState) -> Bool {
+    func holds(for host: borrowing HostState) -> Bool {
         guard query.list?.isEmpty != true else { return true }
         switch evaluate(query, host) {
         case .flags(let flags): return flags.contains(true)
@@ -82,14 +103,18 @@ public struct HostQuery: Sendable {
     }
 
     /// `nil` for an attribute that there is not: it is as if it had not been written.
-    private func evaluate(_ value: JSON, _ host: HostState) -> Value? {
+    private func evaluate(_ value: JSON, _ host: borrowing HostState) -> Value? {
         switch value {
         case .string(let text) where text.hasPrefix("$"):
             let path = text.dropFirst().split(separator: ".", omittingEmptySubsequences: false).map(String.init)
             return host.attribute(at: path).map { .json($0) }
         case .array(let elements):
             guard let name = elements.first?.text else { return .json(.array([])) }
-            return apply(name, elements.dropFirst().compactMap { evaluate($0, host) })
+            var arguments: [Value] = []
+            for element in elements.dropFirst() {
+                if let value = evaluate(element, host) { arguments.append(value) }
+            }
+            return apply(name, arguments)
         default: return .json(value)
         }
     }

@@ -7,6 +7,10 @@ public struct DifferentHostFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.differentHosts == nil
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         request.differentHosts?.contains(host.name) == true
             ? Rejection(reason: "with a server that is to be elsewhere (different_host)") : nil
@@ -20,6 +24,10 @@ public struct SameHostFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.sameHosts == nil
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         request.sameHosts?.contains(host.name) == false
             ? Rejection(reason: "without the server that is to be near (same_host)") : nil
@@ -32,6 +40,10 @@ public struct SimpleCIDRAffinityFilter: HostFilter {
     public let runsOncePerRequest = true
 
     public init() {}
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.schedulerHints["build_near_host_ip"]?.first == nil
+    }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         guard let near = request.schedulerHints["build_near_host_ip"]?.first else { return nil }
@@ -50,6 +62,10 @@ public struct TypeAffinityFilter: HostFilter {
 
     public init() {}
 
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.otherFlavorHosts?.isEmpty ?? true
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         request.otherFlavorHosts?.contains(host.name) == true
             ? Rejection(reason: "with servers of another flavor") : nil
@@ -61,6 +77,10 @@ public struct ServerGroupAntiAffinityFilter: HostFilter {
     public let name = "ServerGroupAntiAffinityFilter"
 
     public init() {}
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.group?.policy != .antiAffinity
+    }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         guard let group = request.group, group.policy == .antiAffinity else { return nil }
@@ -74,6 +94,10 @@ public struct ServerGroupAffinityFilter: HostFilter {
     public let name = "ServerGroupAffinityFilter"
 
     public init() {}
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        request.group?.policy != .affinity
+    }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         guard let group = request.group, group.policy == .affinity, group.members.contains(where: { $0.value > 0 })

@@ -12,11 +12,16 @@ public struct CoreFilter: HostFilter {
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        var ratios = host.ratios
-        if readsAggregates { ratios.cpu = copy(host).least("cpu_allocation_ratio") ?? ratios.cpu }
-        let available = min(host.free(ratios).vcpus, host.total.vcpus)
+        let available = available(host)
         guard request.resources.vcpus > available else { return nil }
         return Rejection(reason: "short of vCPUs", shortage: request.resources.vcpus - available, unit: "vCPU")
+    }
+
+    /// The most that one guest may ask for.
+    func available(_ host: borrowing HostState) -> Int {
+        var ratios = host.ratios
+        if readsAggregates { ratios.cpu = host.least("cpu_allocation_ratio") ?? ratios.cpu }
+        return min(host.free(ratios).vcpus, host.total.vcpus)
     }
 }
 
@@ -31,12 +36,17 @@ public struct RamFilter: HostFilter {
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        var ratios = host.ratios
-        if readsAggregates { ratios.memory = copy(host).least("ram_allocation_ratio") ?? ratios.memory }
-        // What QEMU itself takes on the host is part of the claim there.
-        let available = min(host.free(ratios).memoryMiB, host.total.memoryMiB) - host.guestOverheadMiB
+        let available = available(host)
         guard request.resources.memoryMiB > available else { return nil }
         return Rejection(reason: "short of memory", shortage: request.resources.memoryMiB - available, unit: "MiB")
+    }
+
+    /// The most that one guest may ask for.
+    func available(_ host: borrowing HostState) -> Int {
+        var ratios = host.ratios
+        if readsAggregates { ratios.memory = host.least("ram_allocation_ratio") ?? ratios.memory }
+        // What QEMU itself takes on the host is part of the claim there.
+        return min(host.free(ratios).memoryMiB, host.total.memoryMiB) - host.guestOverheadMiB
     }
 }
 
@@ -52,14 +62,19 @@ public struct DiskFilter: HostFilter {
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        let available = available(host)
+        guard request.resources.diskGiB > available else { return nil }
+        return Rejection(reason: "short of disk", shortage: request.resources.diskGiB - available, unit: "GiB")
+    }
+
+    /// The most that one guest may ask for.
+    func available(_ host: borrowing HostState) -> Int {
         var ratios = host.ratios
-        if readsAggregates { ratios.disk = copy(host).least("disk_allocation_ratio") ?? ratios.disk }
+        if readsAggregates { ratios.disk = host.least("disk_allocation_ratio") ?? ratios.disk }
         // What the ratio adds is added to what the file system can give, which is negative where sparse disks have been
         // promised more than that: multiplied, a host with a large ratio would refuse everything from then on.
         let added = Int(min(max((Double(host.total.diskGiB) * (ratios.disk - 1)).rounded(.down), -1e15), 1e15))
-        let available = min(host.free(ratios).diskGiB, host.diskAvailableLeastGiB.map { $0 + added } ?? .max)
-        guard request.resources.diskGiB > available else { return nil }
-        return Rejection(reason: "short of disk", shortage: request.resources.diskGiB - available, unit: "GiB")
+        return min(host.free(ratios).diskGiB, host.diskAvailableLeastGiB.map { $0 + added } ?? .max)
     }
 }
 
@@ -100,7 +115,7 @@ public struct NumInstancesFilter: HostFilter {
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        let own = readsAggregates ? copy(host).least("max_instances_per_host") : nil
+        let own = readsAggregates ? host.least("max_instances_per_host") : nil
         guard Double(host.instanceCount) >= own ?? Double(limit) else { return nil }
         return Rejection(reason: "with as many instances as they may have")
     }
@@ -119,7 +134,7 @@ public struct IoOpsFilter: HostFilter {
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        let own = readsAggregates ? copy(host).least("max_io_ops_per_host") : nil
+        let own = readsAggregates ? host.least("max_io_ops_per_host") : nil
         guard Double(host.ioOperations) >= own ?? Double(limit) else { return nil }
         return Rejection(reason: "busy with as many disks as they may be")
     }
@@ -132,6 +147,10 @@ public struct MetricsFilter: HostFilter {
 
     /// - Parameter wanted: the names of `[metrics] weight_setting`.
     public init(_ wanted: [String]) { self.wanted = wanted }
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
+        wanted.isEmpty
+    }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         let metrics = host.metrics

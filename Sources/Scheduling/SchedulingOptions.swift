@@ -1,7 +1,22 @@
 public import Model
 
+/// How hosts are chosen: `[scheduler] driver`.
+public enum SchedulerDriver: String, Sendable, CaseIterable {
+    /// Filters and weighs what the hosts reported last.
+    case filter = "filter_scheduler"
+    /// Likewise, over hosts that are read anew only now and then.
+    case caching = "caching_scheduler"
+    /// Draws one that is up.
+    case chance = "chance_scheduler"
+    /// Chooses none: for tests.
+    case fake = "fake_scheduler"
+}
+
 /// What filters and weighers are configured with; names and defaults are Nova's.
 public struct SchedulingOptions: Sendable {
+    public var driver = SchedulerDriver.filter
+    /// After which the caching driver reads the hosts anew.
+    public var refreshInterval = Duration.seconds(60)
     public var enabledFilters = FilterCatalog.defaults
     public var hostSubsetSize = 1
     public var shufflesEqualHosts = false

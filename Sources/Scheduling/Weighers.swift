@@ -9,13 +9,19 @@ public protocol HostWeigher: Sendable {
     var multiplierKey: String { get }
     /// What the least value counts as at least: with 0 a value is weighed against nothing, not against the worst host.
     var minimum: Double? { get }
-    /// More is better; brought to 0…1 over the hosts of one decision before it is multiplied. `nil`: the host is not to be
-    /// taken if any other is there.
+    /// Whether its figure is the same whatever is asked for.
+    var readsHostAlone: Bool { get }
+    /// Whether it gives every host the same, for what this request asks.
+    func isNeutral(for request: borrowing PlacementRequest) -> Bool
+    /// More is better; brought to 0…1 over the hosts of one decision before it is multiplied.
     func weigh(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Double
 }
 
 extension HostWeigher {
     public var minimum: Double? { nil }
+    public var readsHostAlone: Bool { false }
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 
     /// The least of the multipliers of the host's aggregates, or the configured one.
     func multiplier(of host: HostState) -> Double { host.least(multiplierKey) ?? multiplier }
@@ -27,15 +33,21 @@ public struct FigureWeigher: HostWeigher {
     public let multiplier: Double
     public let multiplierKey: String
     public let minimum: Double?
+    public let readsHostAlone: Bool
+    private let neutrality: @Sendable (PlacementRequest) -> Bool
     private let figure: @Sendable (HostState, PlacementRequest) -> Double
 
     init(
-        _ name: String, _ multiplier: Double, key: String, minimum: Double? = nil,
+        _ name: String, _ multiplier: Double, key: String, minimum: Double? = nil, readsHostAlone: Bool = true,
+        neutral: @escaping @Sendable (PlacementRequest) -> Bool = { _ in false },
         figure: @escaping @Sendable (HostState, PlacementRequest) -> Double
     ) {
         (self.name, self.multiplier, multiplierKey) = (name, multiplier, key)
-        (self.minimum, self.figure) = (minimum, figure)
+        (self.minimum, self.readsHostAlone, self.figure) = (minimum, readsHostAlone, figure)
+        neutrality = neutral
     }
+
+    public func isNeutral(for request: borrowing PlacementRequest) -> Bool { neutrality(copy request) }
 
     public func weigh(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Double {
         figure(copy host, copy request)
@@ -81,7 +93,10 @@ extension FigureWeigher {
 
     /// Prefers the host with most members of a group of soft affinity.
     public static func softAffinity(_ multiplier: Double = 1) -> FigureWeigher {
-        FigureWeigher("ServerGroupSoftAffinityWeigher", multiplier, key: "soft_affinity_weight_multiplier") {
+        FigureWeigher(
+            "ServerGroupSoftAffinityWeigher", multiplier, key: "soft_affinity_weight_multiplier", readsHostAlone: false,
+            neutral: { $0.group?.policy != .softAffinity }
+        ) {
             host, request in
             guard let group = request.group, group.policy == .softAffinity else { return 0 }
             return Double(group.members[host.name, default: 0])
@@ -90,7 +105,11 @@ extension FigureWeigher {
 
     /// Prefers the host with fewest members of a group of soft anti-affinity.
     public static func softAntiAffinity(_ multiplier: Double = 1) -> FigureWeigher {
-        FigureWeigher("ServerGroupSoftAntiAffinityWeigher", multiplier, key: "soft_anti_affinity_weight_multiplier") {
+        FigureWeigher(
+            "ServerGroupSoftAntiAffinityWeigher", multiplier, key: "soft_anti_affinity_weight_multiplier",
+            readsHostAlone: false,
+            neutral: { $0.group?.policy != .softAntiAffinity }
+        ) {
             host, request in
             guard let group = request.group, group.policy == .softAntiAffinity else { return 0 }
             return -Double(group.members[host.name, default: 0])
@@ -127,7 +146,10 @@ extension FigureWeigher {
     ///
     /// - Parameter weights: `[filter_scheduler] image_props_weight_setting`; empty: each property counts 1.
     public static func imageProperties(_ multiplier: Double = 0, weights: [String: Double] = [:]) -> FigureWeigher {
-        FigureWeigher("ImagePropertiesWeigher", multiplier, key: "image_props_weight_multiplier") { host, request in
+        FigureWeigher(
+            "ImagePropertiesWeigher", multiplier, key: "image_props_weight_multiplier", readsHostAlone: false,
+            neutral: { $0.imagePropertyCounts?.isEmpty ?? true }
+        ) { host, request in
             let counts = request.imagePropertyCounts?[host.name] ?? [:]
             return (request.imageProperties ?? [:]).reduce(0) { sum, property in
                 let weight = weights.isEmpty ? 1 : weights[property.key, default: 0]

@@ -1,6 +1,7 @@
 import Database
 import Model
 import Scheduling
+import Synchronization
 import Testing
 
 @testable import SchedulerService
@@ -175,4 +176,49 @@ struct HostTableTests {
         let error = #expect(throws: UnknownFilter.self) { try FilterScheduler(options) }
         #expect(error?.description.hasPrefix("there is no filter NoSuchFilter; there are AllHostsFilter, ") == true)
     }
+
+    @Test("The caching driver sees what has changed when its interval is over, and consumes what it places meanwhile")
+    func caching() async throws {
+        var options = SchedulingOptions()
+        options.driver = .caching
+        let clock = Clock()
+        let table = HostTable(
+            database: database, downAfter: .seconds(1_000), zone: "nova", scheduler: try FilterScheduler(options),
+            options: options, now: { clock.now })
+        try await add("a")
+        #expect(try await table.select(request(memoryMiB: 3_000)) == .placed([[HostName("a")]]))
+        try await add("b")
+        #expect(refusals(try await table.select(request(memoryMiB: 3_000))) == ["short of memory"])
+        clock.advance(by: .seconds(59))
+        #expect(refusals(try await table.select(request(memoryMiB: 3_000))) == ["short of memory"])
+        clock.advance(by: .seconds(1))
+        #expect(try await table.select(request(memoryMiB: 3_000)) == .placed([[HostName("b")]]))
+    }
+
+    @Test("Chance asks only whether a host is up; the fake driver chooses none")
+    func otherDrivers() async throws {
+        var options = SchedulingOptions()
+        options.driver = .chance
+        let chance = try table(options)
+        #expect(try await chance.select(request()) == .refused(PlacementRefusal(hostsConsidered: 0, reasons: [])))
+        for name in ["a", "b"] { try await add(name) }
+        var drawn: Set<HostName> = []
+        for _ in 1...200 {
+            guard case .placed(let lists) = try await chance.select(request(memoryMiB: 1 << 40)) else { continue }
+            #expect(Set(lists[0]) == [HostName("a"), HostName("b")])
+            drawn.insert(lists[0][0])
+        }
+        #expect(drawn == [HostName("a"), HostName("b")])
+        var ignoring = request()
+        ignoring.ignoredHosts = [HostName("A"), HostName("b")]
+        #expect(refusals(try await chance.select(ignoring)) == ["excluded by the request"])
+        options.driver = .fake
+        #expect(refusals(try await table(options).select(request())) == ["not chosen"])
+    }
+}
+
+private final class Clock: Sendable {
+    private let moment = Mutex(start)
+    var now: Timestamp { moment.withLock { $0 } }
+    func advance(by duration: Duration) { moment.withLock { $0 = $0 + duration } }
 }
