@@ -3,8 +3,8 @@ public import Model
 /// What a flavor's extra specs and an image's properties ask of a guest, by Nova's names, as typed values.
 ///
 /// Knows nothing of hosts: whether one has the firmware, the TPM or the QEMU for it, the driver finds out there.
-/// Specs of other namespaces (`trait:`, `resources:`, `capabilities:`, `aggregate_instance_extra_specs:`) and images'
-/// properties that only describe (`os_distro`) are left alone.
+/// Specs of other namespaces (`trait:`, `resources:` but for `resources:VGPU`, `capabilities:`,
+/// `aggregate_instance_extra_specs:`) and images' properties that only describe (`os_distro`) are left alone.
 public struct GuestHardware: Sendable, Hashable {
     public var machine: MachineHardware
     public var processor: ProcessorHardware
