@@ -23,8 +23,7 @@ public enum NodeDeviceKind: Sendable, Hashable {
         switch self {
         case .pci: VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV.rawValue
         case .mediatedParent: VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES.rawValue
-        case .mediated:
-            VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV.rawValue | VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE.rawValue
+        case .mediated: VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV.rawValue
         }
     }
 }
@@ -40,6 +39,8 @@ extension LibvirtConnection {
             return UnsafeBufferPointer(start: found, count: Int(count)).compactMap { pointer in
                 guard let pointer else { return nil }
                 let device = NodeDeviceHandle(owning: pointer)
+                // Asked of each, not by a flag of the list, which drivers without definitions refuse; these answer -1.
+                if kind == .mediated, virNodeDeviceIsActive(device.pointer) == 0 { return nil }
                 return virNodeDeviceGetXMLDesc(device.pointer, 0).map(takeString)
             }
         }

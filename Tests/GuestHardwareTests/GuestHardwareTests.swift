@@ -146,13 +146,19 @@ struct GuestHardwareTests {
         #expect(try hardware([:], ["img_hide_hypervisor_id": "true"]).machine.isHypervisorHidden)
     }
 
+    @Test("Mediated devices are counted, whatever gives them", arguments: [("1", 1), ("0", 0), ("32", 32)])
+    func mediatedDevices(value: String, count: Int) throws {
+        #expect(try hardware(["resources:VGPU": value]).passthrough.vgpus == count)
+        #expect(try hardware().passthrough.vgpus == 0)
+    }
+
     @Test("Names of other namespaces and properties that only describe are left alone")
     func others() throws {
         let plain = try hardware()
         #expect(
             try hardware(
                 [
-                    "trait:HW_CPU_X86_AVX": "required", "resources:VGPU": "1", "capabilities:cpu_arch": "x",
+                    "trait:HW_CPU_X86_AVX": "required", "resources:CUSTOM_BOARD": "1", "capabilities:cpu_arch": "x",
                     "aggregate_instance_extra_specs:ssd": "true", "anything": "else", "hw:cpu_policy": "shared",
                     "hw:locked_memory": "no",
                 ],
