@@ -109,7 +109,8 @@ extension AgentCore {
                 let claim = Claim(
                     id: ClaimID("\(guest.id)"), instance: guest.id,
                     resources: tracker.snapshot.charge(for: guest.specification.instance.resources),
-                    placement: guest.specification.placement, devices: guest.specification.devices)
+                    placement: guest.specification.placement, devices: guest.specification.devices,
+                    mediatedDevices: guest.specification.mediatedDevices)
                 try connection.insert(claim, now: moment)
             }
             let stale = claims.filter { !$0.isMove && !known.contains($0.instance) }

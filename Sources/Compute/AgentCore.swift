@@ -79,12 +79,13 @@ struct AgentCore: Sendable {
         let deviceSettings = try DeviceSettings(configuration)
         let pci = PCIInventory(
             devices: try await deviceSettings.devices(of: driver), aliases: deviceSettings.aliases)
+        let mediated = try await deviceSettings.mediatedDevices(of: driver)
         let triggers = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let tracker = ResourceTracker(
             ResourceLedger(
                 total: total, reserved: configuration.reservedResources,
                 ratios: try await AllocationRatios.chosen(configuration, journal), topology: topology,
-                pci: pci, guestOverheadMiB: configuration[ComputeOptions.memoryOverheadMiB],
+                pci: pci, mediated: mediated, guestOverheadMiB: configuration[ComputeOptions.memoryOverheadMiB],
                 claims: try await journal.claims())
         ) { triggers.continuation.yield() }
         let tls = ClientTLS(

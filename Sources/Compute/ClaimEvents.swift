@@ -119,8 +119,9 @@ extension Claim {
     /// What it holds beside amounts, for a person.
     fileprivate var remark: String? {
         let devices = devices.map { $0.map(\.address).joined(separator: " ") }
+        let shares = mediatedDevices.map { $0.map { "\($0.type) of \($0.parentAddress)" }.joined(separator: ", ") }
         let move = purpose.migration.map { "migration \($0)" }
-        let parts = [move, placement?.summary, devices].compactMap(\.self).filter { !$0.isEmpty }
+        let parts = [move, placement?.summary, devices, shares].compactMap(\.self).filter { !$0.isEmpty }
         return parts.isEmpty ? nil : parts.joined(separator: "; ")
     }
 }

@@ -143,6 +143,19 @@ public enum ComputeOptions {
             + "product_id, device_type and numa_policy.",
         check: { text in wrong { () throws(PCIError) in _ = try PCIAlias.list(parsing: text) } })
 
+    public static let enabledMediatedTypes = Option(
+        "devices", "enabled_mdev_types", default: [String](),
+        help: "The types of mediated devices that flavors with resources:VGPU get (nvidia-35). A physical device gives "
+            + "the first that it knows. Every mediated device of that type is the agent's to give and to remove. "
+            + "Empty: none.",
+        check: { types in wrong { () throws(PCIError) in try MediatedDeviceTypes.check(types) } })
+    public static let mediatedTypeAddresses = Option(
+        "devices", "mdev_type_addresses", default: "",
+        help: "The physical devices that give a certain type: "
+            + "nvidia-36=0000:84:00.0,0000:85:00.0;nvidia-35=0000:86:00.0. In place of Nova's groups [mdev_TYPE] "
+            + "with device_addresses, since names of options are fixed here.",
+        check: { text in wrong { () throws(PCIError) in _ = try MediatedDeviceTypes.assignments(parsing: text) } })
+
     public static let servesMetadata = Option(
         "compute", "metadata_service", default: true,
         help: "Whether guests are told of themselves on 169.254.169.254, which is added to their bridges.")
@@ -178,7 +191,8 @@ public enum ComputeOptions {
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
             initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
             reservedHostMemoryMB.erased, memoryOverheadMiB.erased,
-            deviceSpec.erased, pciAlias.erased, servesMetadata.erased, metadataCacheExpiration.erased,
+            deviceSpec.erased, pciAlias.erased, enabledMediatedTypes.erased, mediatedTypeAddresses.erased,
+            servesMetadata.erased, metadataCacheExpiration.erased,
             cpuSharedSet.erased, cpuDedicatedSet.erased,
             reservedHugePages.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,

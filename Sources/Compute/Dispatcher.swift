@@ -49,6 +49,7 @@ struct Dispatcher: Sendable {
         let (tracker, now, unplaced) = (tracker, now, record)
         let hardware = try Self.hardware(of: instance, params.image)
         let (topology, devices) = (hardware.topology, hardware.passthrough.claimed)
+        let vgpus = hardware.passthrough.vgpus
         let made = Mutex<Claim?>(nil)
         do {
             try await take(.build, params.header, attempt: params.attempt, requestID, state) { connection, lane in
@@ -58,7 +59,7 @@ struct Dispatcher: Sendable {
                 let claim: Claim
                 do throws(ClaimError) {
                     claim = try tracker.claim(
-                        instance.resources, topology, devices: devices, for: instance.id)
+                        instance.resources, topology, devices: devices, vgpus: vgpus, for: instance.id)
                 } catch {
                     throw error.failure
                 }
@@ -66,6 +67,7 @@ struct Dispatcher: Sendable {
                 try connection.insert(claim, now: now())
                 var guest = unplaced
                 (guest.specification.placement, guest.specification.devices) = (claim.placement, claim.devices)
+                guest.specification.mediatedDevices = claim.mediatedDevices
                 try connection.put(guest, now: now())
             }
         } catch {

@@ -108,6 +108,26 @@ public final class FakeDriver: VirtDriver {
 
     public func hostDevices() async throws -> [PCIDevice] { try await perform(.hostDevices, nil) { $0.devices } }
 
+    public func mediatedDeviceParents() async throws -> [MediatedDeviceParent] {
+        try await perform(.mediatedDeviceParents, nil) { $0.mediatedParents }
+    }
+
+    public func createMediatedDevices(_ devices: [MediatedDevice]) async throws {
+        try await perform(.createMediatedDevices, nil) { state in
+            for device in devices { try state.createMediatedDevice(device) }
+        }
+    }
+
+    public func removeMediatedDevices(_ devices: [MediatedDevice]) async throws {
+        try await perform(.removeMediatedDevices, nil) { state in
+            let used = state.domains.values.filter(\.isOn).flatMap(\.mediatedDevices)
+            guard !devices.contains(where: { used.contains($0.uuid) }) else {
+                throw Failure(.hypervisor, "a mediated device is in use", isRetriable: true)
+            }
+            for device in devices { state.removeMediatedDevice(device.uuid) }
+        }
+    }
+
     public func guestBridges() async throws -> [String] { try await perform(.guestBridges, nil) { $0.bridges } }
 
     public func guest(onBridge bridge: String, macAddress: String) async throws -> InstanceID? {
@@ -220,6 +240,7 @@ public final class FakeDriver: VirtDriver {
             domain.image = guest.image.id
             domain.cpus = guest.placement?.dedicatedCPUs
             domain.devices = guest.devices?.map(\.address) ?? []
+            domain.mediatedDevices = guest.mediatedDevices?.map(\.uuid) ?? []
             domain.interfaces = Set(guest.interfaces.map(\.macAddress))
             state.domains[id] = domain
         }
@@ -229,6 +250,9 @@ public final class FakeDriver: VirtDriver {
         try await onDomain(.powerOn, id) { state, domain in
             guard !domain.isOn else { return }
             guard state.disks.contains(id) else { throw Failure(.hypervisor, "domain \(domain.name) has no disk") }
+            guard state.mediatedDevices.isSuperset(of: domain.mediatedDevices) else {
+                throw Failure(.hypervisor, "a mediated device of domain \(domain.name) does not exist")
+            }
             domain.powerState = .running
             domain.plugged = domain.interfaces
             if domain.hasSavedMemory {

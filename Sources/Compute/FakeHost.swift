@@ -28,6 +28,8 @@ public final class FakeHost: Sendable {
         public var cpus: CPUSet?
         /// The addresses of the host's devices in its definition.
         public var devices: [String] = []
+        /// The uuids of the mediated devices in its definition.
+        public var mediatedDevices: [String] = []
 
         public init(name: String, powerState: PowerState, isOurs: Bool) {
             (self.name, self.powerState, self.isOurs) = (name, powerState, isOurs)
@@ -56,8 +58,37 @@ public final class FakeHost: Sendable {
         /// The host's bridges with guests.
         public var bridges: [String] = []
         public var devices: [PCIDevice] = []
+        public var mediatedParents: [MediatedDeviceParent] = []
 
         public init() {}
+
+        /// The uuids of the mediated devices that exist.
+        public var mediatedDevices: Set<String> { Set(mediatedParents.flatMap(\.devices).map(\.uuid)) }
+
+        /// Takes all mediated devices away, as a boot of the host does.
+        public mutating func loseMediatedDevices() {
+            for device in mediatedParents.flatMap(\.devices) { removeMediatedDevice(device.uuid) }
+        }
+
+        mutating func createMediatedDevice(_ device: MediatedDevice) throws(Failure) {
+            guard !mediatedDevices.contains(device.uuid) else { return }
+            guard let place = mediatedParents.firstIndex(where: { $0.address == device.parentAddress }),
+                let type = mediatedParents[place].types.firstIndex(where: { $0.id == device.type }),
+                mediatedParents[place].types[type].availableInstances > 0
+            else { throw Failure(.hypervisor, "\(device.parentAddress) gives no \(device.type)", isRetriable: true) }
+            mediatedParents[place].types[type].availableInstances -= 1
+            mediatedParents[place].devices.append(device)
+        }
+
+        mutating func removeMediatedDevice(_ uuid: String) {
+            for place in mediatedParents.indices {
+                let index = mediatedParents[place].devices.firstIndex { $0.uuid == uuid }
+                guard let index else { continue }
+                let device = mediatedParents[place].devices.remove(at: index)
+                let type = mediatedParents[place].types.firstIndex { $0.id == device.type }
+                if let type { mediatedParents[place].types[type].availableInstances += 1 }
+            }
+        }
 
         /// The instances that hold anything here, each with what it holds.
         public var holdings: [InstanceID: [String]] {

@@ -3,6 +3,7 @@ internal import Model
 /// The calls of a driver, by name, for scripting and counting.
 public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case start, capacity, hostMetrics, guestBridges, guestOnBridge, hostDevices, guests, observe
+    case mediatedDeviceParents, createMediatedDevices, removeMediatedDevices
     case prepareImage, plugNetwork, unplugNetwork, createDisks, removeDisks, writeConfigDrive
     case tidyImageCache
     case define, powerOn, powerOff, softReboot, undefine, consoleLog

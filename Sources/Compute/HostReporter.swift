@@ -82,9 +82,16 @@ actor HostReporter {
             devices = .failure(error)
         }
         if case .success(let found) = devices { tracker.found(found) }
+        let mediated: Result<MediatedDeviceInventory, any Error>
+        do {
+            mediated = .success(try await deviceSettings.mediatedDevices(of: driver))
+        } catch {
+            mediated = .failure(error)
+        }
+        if case .success(let found) = mediated { tracker.found(found) }
         mustConfirm = true
         trigger()
-        _ = try devices.get()
+        _ = (try devices.get(), try mediated.get())
     }
 
     /// Waits until what is claimed now has been reported, or a report that holds it has failed: a conductor that is away
@@ -206,6 +213,7 @@ actor HostReporter {
         report.guestOverheadMiB = ledger.guestOverheadMiB
         report.cells = ledger.cells
         report.pciPools = ledger.pools
+        report.mediatedDevicePools = ledger.mediatedPools
         report.metrics = metrics
         return report
     }

@@ -212,18 +212,18 @@ extension SQLiteConnection {
 
     func insert(_ claim: Claim, now: Timestamp) throws {
         try execute(
-            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims (\(claimColumns), created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 .text(claim.id.rawValue), .text(claim.instance.rawValue), SQLValue(claim.resources.vcpus),
                 SQLValue(claim.resources.memoryMiB), SQLValue(claim.resources.diskGiB),
                 SQLValue(try claim.placement.map { try encode($0) }),
                 SQLValue(try claim.devices.map { try encode($0) }), SQLValue(claim.purpose.migration?.rawValue),
-                .integer(now.microseconds),
+                SQLValue(try claim.mediatedDevices.map { try encode($0) }), .integer(now.microseconds),
             ])
     }
 }
 
-private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement, devices, migration"
+private let claimColumns = "id, instance, vcpus, memory_mib, disk_gib, placement, devices, migration, mediated_devices"
 
 private func readClaim(_ row: borrowing SQLRow) throws -> Claim {
     Claim(
@@ -231,6 +231,7 @@ private func readClaim(_ row: borrowing SQLRow) throws -> Claim {
         resources: Resources(vcpus: row.int(2), memoryMiB: row.int(3), diskGiB: row.int(4)),
         placement: try row.blobOrNil(5).map { try decode(TopologyPlacement.self, $0) },
         devices: try row.blobOrNil(6).map { try decode([PCIDevice].self, $0) },
+        mediatedDevices: try row.blobOrNil(8).map { try decode([MediatedDevice].self, $0) },
         purpose: row.textOrNil(7).map { .move(MigrationID($0)) } ?? .residence)
 }
 

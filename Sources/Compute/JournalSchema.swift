@@ -87,5 +87,7 @@ enum JournalSchema {
                 ALTER TABLE claims_of_both RENAME TO claims;
                 CREATE UNIQUE INDEX claims_holder ON claims (instance, (migration IS NULL));
                 """),
+        // The shares of devices that a claim holds.
+        Migration(version: 5, sql: "ALTER TABLE claims ADD COLUMN mediated_devices BLOB;"),
     ]
 }

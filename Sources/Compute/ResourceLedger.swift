@@ -30,13 +30,15 @@ public struct Claim: Sendable, Hashable, Codable {
     public let placement: TopologyPlacement?
     /// The host's devices that are its own; `nil` for none.
     public let devices: [PCIDevice]?
+    /// Its shares of the host's devices; `nil` for none.
+    public let mediatedDevices: [MediatedDevice]?
 
     public init(
         id: ClaimID, instance: InstanceID, resources: Resources, placement: TopologyPlacement? = nil,
-        devices: [PCIDevice]? = nil, purpose: Purpose = .residence
+        devices: [PCIDevice]? = nil, mediatedDevices: [MediatedDevice]? = nil, purpose: Purpose = .residence
     ) {
         (self.id, self.instance, self.resources, self.purpose) = (id, instance, resources, purpose)
-        (self.placement, self.devices) = (placement, devices)
+        (self.placement, self.devices, self.mediatedDevices) = (placement, devices, mediatedDevices)
     }
 
     public var isMove: Bool { purpose != .residence }
@@ -45,7 +47,7 @@ public struct Claim: Sendable, Hashable, Codable {
 /// Why a claim is refused.
 public enum ClaimError: Error, Sendable, Hashable {
     public struct Shortage: Sendable, Hashable {
-        /// `vcpus`, `memory_mib`, `disk_gib`, or a name of `TopologyShortage`.
+        /// `vcpus`, `memory_mib`, `disk_gib`, `vgpu`, `pci_` and an alias, or a name of `TopologyShortage`.
         public let resource: String
         public let requested: Int
         public let free: Int
@@ -97,6 +99,8 @@ public struct ResourceLedger: Sendable, Hashable {
     public var topology: HostTopology?
     /// The devices that guests may have.
     public var pci = PCIInventory()
+    /// The devices that guests may have shares of.
+    public var mediated = MediatedDeviceInventory()
     /// MiB that each guest needs on this host beside its flavor's memory.
     public var guestOverheadMiB = 0
     /// Of the instances that live here.
@@ -108,10 +112,11 @@ public struct ResourceLedger: Sendable, Hashable {
 
     public init(
         total: Resources, reserved: Resources, ratios: AllocationRatios, topology: HostTopology? = nil,
-        pci: PCIInventory = PCIInventory(), guestOverheadMiB: Int = 0, claims: [Claim] = []
+        pci: PCIInventory = PCIInventory(), mediated: MediatedDeviceInventory = MediatedDeviceInventory(),
+        guestOverheadMiB: Int = 0, claims: [Claim] = []
     ) {
         (self.total, self.reserved, self.ratios, self.topology) = (total, reserved, ratios, topology)
-        (self.pci, self.guestOverheadMiB) = (pci, guestOverheadMiB)
+        (self.pci, self.mediated, self.guestOverheadMiB) = (pci, mediated, guestOverheadMiB)
         for claim in claims { restore(claim) }
     }
 
@@ -136,10 +141,12 @@ public struct ResourceLedger: Sendable, Hashable {
     ///
     /// A move is tested beside the instance's residence where that is on the same host: both are there until the move is
     /// settled or dropped.
+    ///
+    /// - Parameter vgpuNames: a fresh uuid for each mediated device that is wanted.
     @discardableResult
     public mutating func add(
         _ id: ClaimID, for instance: InstanceID, _ size: Resources, _ request: TopologyRequest? = nil,
-        devices wanted: [PCIRequest] = [], purpose: Claim.Purpose = .residence
+        devices wanted: [PCIRequest] = [], vgpuNames: [String] = [], purpose: Claim.Purpose = .residence
     ) throws(ClaimError) -> Claim {
         let possible = 0...(1 << 40)
         guard possible.contains(size.vcpus), possible.contains(size.memoryMiB), possible.contains(size.diskGiB)
@@ -161,7 +168,8 @@ public struct ResourceLedger: Sendable, Hashable {
             do throws(TopologyShortage) {
                 placement = try (topology ?? HostTopology(cells: [])).place(
                     request, beside: topologyUsage, ratios: ratios,
-                    preferring: pci.cells(with: wanted, beside: heldDevices))
+                    preferring: pci.cells(with: wanted, beside: heldDevices).union(
+                        vgpuNames.isEmpty ? [] : mediated.cells(beside: heldMediatedDevices)))
             } catch {
                 shortages += error.items.map {
                     .init(
@@ -170,12 +178,12 @@ public struct ResourceLedger: Sendable, Hashable {
                 }
             }
         }
+        let near = placement.map { Set($0.cells.map(\.hostCell)) }
         var devices: [PCIDevice]?
         if !wanted.isEmpty {
             do throws(PCIShortage) {
                 devices = try pci.choose(
-                    wanted, near: placement.map { Set($0.cells.map(\.hostCell)) }, sockets: topology?.sockets ?? [:],
-                    beside: heldDevices)
+                    wanted, near: near, sockets: topology?.sockets ?? [:], beside: heldDevices)
             } catch {
                 switch error {
                 case .unknownAlias(let name): throw .unknownAlias(name)
@@ -186,9 +194,21 @@ public struct ResourceLedger: Sendable, Hashable {
                 }
             }
         }
+        var shares: [MediatedDevice]?
+        if !vgpuNames.isEmpty {
+            do throws(MediatedDeviceShortage) {
+                shares = try mediated.choose(vgpuNames, near: near, beside: heldMediatedDevices)
+            } catch {
+                shortages.append(
+                    .init(
+                        resource: "vgpu", requested: error.requested, free: error.free, total: error.total,
+                        limit: error.total))
+            }
+        }
         guard shortages.isEmpty else { throw .insufficient(shortages) }
         let claim = Claim(
-            id: id, instance: instance, resources: asked, placement: placement, devices: devices, purpose: purpose)
+            id: id, instance: instance, resources: asked, placement: placement, devices: devices,
+            mediatedDevices: shares, purpose: purpose)
         restore(claim)
         return claim
     }
@@ -202,11 +222,20 @@ public struct ResourceLedger: Sendable, Hashable {
     /// Every device that is somebody's, also one that has vanished since.
     public var heldDevices: [PCIDevice] { all.flatMap { $0.devices ?? [] } }
 
+    /// Every mediated device that is somebody's, also one whose physical device has vanished since.
+    public var heldMediatedDevices: [MediatedDevice] { all.flatMap { $0.mediatedDevices ?? [] } }
+
     /// Every claim, of residences and of moves.
     public var all: [Claim] { Array(claims.values) + moves.values }
 
     /// The devices by sort; `nil` where none is configured for guests.
     public var pools: [PCIPool]? { pci.devices.isEmpty ? nil : pci.pools(beside: heldDevices) }
+
+    /// The physical devices that guests have shares of, or may have; `nil` for none.
+    public var mediatedPools: [MediatedDevicePool]? {
+        let pools = mediated.pools(beside: heldMediatedDevices)
+        return pools.isEmpty ? nil : pools
+    }
 
     /// The cells as a host report shows them.
     public var cells: [HostCellReport]? {

@@ -32,15 +32,17 @@ public final class ResourceTracker: Sendable {
     /// is on its way out, and makes room.
     @discardableResult
     public func claim(
-        _ size: Resources, _ request: TopologyRequest? = nil, devices: [PCIRequest] = [],
+        _ size: Resources, _ request: TopologyRequest? = nil, devices: [PCIRequest] = [], vgpus: Int = 0,
         for instance: InstanceID, purpose: Claim.Purpose = .residence
     ) throws(ClaimError) -> Claim {
         let id = ClaimID(makeUUID())
+        let names = (0..<max(0, vgpus)).map { _ in makeUUID() }
         let outcome = ledger.withLock { ledger -> Result<(ResourceLedger, Claim), ClaimError> in
             Result { () throws(ClaimError) in
                 var changed = ledger
                 if purpose == .residence { changed.remove(instance) } else { changed.removeMove(of: instance) }
-                let claim = try changed.add(id, for: instance, size, request, devices: devices, purpose: purpose)
+                let claim = try changed.add(
+                    id, for: instance, size, request, devices: devices, vgpuNames: names, purpose: purpose)
                 ledger = changed
                 return (changed, claim)
             }
@@ -80,7 +82,7 @@ public final class ResourceTracker: Sendable {
             let before = (ledger.claims, ledger.moves)
             ledger = ResourceLedger(
                 total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
-                pci: ledger.pci, guestOverheadMiB: ledger.guestOverheadMiB, claims: claims)
+                pci: ledger.pci, mediated: ledger.mediated, guestOverheadMiB: ledger.guestOverheadMiB, claims: claims)
             return (ledger, before != (ledger.claims, ledger.moves))
         }
         guard isOther else { return false }
@@ -106,6 +108,22 @@ public final class ResourceTracker: Sendable {
         guard isOther else { return }
         if !gone.isEmpty {
             Logger("agent").warning("devices that guests hold are gone", ["devices": gone.joined(separator: " ")])
+        }
+        changed()
+    }
+
+    /// What the host's devices can be shared into, looked at anew. The same holds for it.
+    public func found(_ mediated: MediatedDeviceInventory) {
+        let (isOther, gone) = ledger.withLock { ledger in
+            let isOther = mediated != ledger.mediated
+            ledger.mediated = mediated
+            let there = Set(mediated.supplies.map(\.parentAddress))
+            return (isOther, Set(ledger.heldMediatedDevices.map(\.parentAddress)).subtracting(there).sorted())
+        }
+        guard isOther else { return }
+        if !gone.isEmpty {
+            Logger("agent").warning(
+                "devices that guests have shares of are gone", ["devices": gone.joined(separator: " ")])
         }
         changed()
     }

@@ -15,6 +15,8 @@ public struct GuestSpecification: Sendable, Hashable, Codable {
     public var placement: TopologyPlacement?
     /// The host's devices that are the guest's own; `nil` for none.
     public var devices: [PCIDevice]?
+    /// Its shares of the host's devices; `nil` for none. They exist while the guest runs.
+    public var mediatedDevices: [MediatedDevice]?
 
     public init(
         instance: Instance, image: ImageReference, interfaces: [NetworkInterface], rescueImage: ImageReference? = nil
@@ -145,6 +147,12 @@ public protocol VirtDriver: Sendable {
     func capacity() async throws -> HostCapacity
     /// Every PCI device of the host.
     func hostDevices() async throws -> [PCIDevice]
+    /// Every device of the host that can be shared, with the shares that exist.
+    func mediatedDeviceParents() async throws -> [MediatedDeviceParent]
+    /// Makes those of the mediated devices that do not exist: a host's boot takes them away.
+    func createMediatedDevices(_ devices: [MediatedDevice]) async throws
+    /// Removes those of the mediated devices that exist. Fails for one that a guest uses.
+    func removeMediatedDevices(_ devices: [MediatedDevice]) async throws
     /// What Nova's monitor `cpu.virt_driver` measures of the host.
     func hostMetrics() async throws -> [HostMetric]
     /// Every domain of the hypervisor, ours or not. One bulk call.

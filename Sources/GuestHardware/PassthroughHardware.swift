@@ -14,6 +14,8 @@ public struct PassthroughHardware: Sendable, Hashable {
     /// In the order in which the flavor names them; empty for a guest that asks for none.
     public var requests: [Request]
     public var policy: Policy?
+    /// How many mediated devices, of whatever physical device and type the host gives (`resources:VGPU`).
+    public var vgpus: Int
 
     /// How many devices a guest may ask for.
     static let limit = 32
@@ -24,6 +26,7 @@ public struct PassthroughHardware: Sendable, Hashable {
             try reader.spec("pci_passthrough:alias").map { (setting) throws(HardwareError) in
                 try Self.read(setting)
             } ?? []
+        vgpus = try reader.spec("resources:VGPU")?.whole(0...Self.limit) ?? 0
     }
 
     static func read(_ setting: Setting) throws(HardwareError) -> [Request] {

@@ -22,7 +22,7 @@ enum PropertyTable {
         let isFlavor = setting.origin == .flavor
         if let rule = (isFlavor ? flavorSpecs : imageProperties)[setting.name] { return rule }
         if isFlavor, isResourceClass(setting.name) {
-            return .unserved(setting.name.hasSuffix(":VGPU") ? "a virtual GPU" : "an amount of a resource class")
+            return .unserved("an amount of a resource class")
         }
         let prefix = isFlavor ? "hw:" : "hw_"
         if isNumbered(setting.name, prefix + "numa_cpus.") { return .cpuList }
@@ -101,7 +101,7 @@ enum PropertyTable {
             "hw_rng:rate_period": .whole(1...Int(Int32.max)), "hw_video:ram_max_mb": .whole(0...65_536),
             "hw:cpu_dedicated_mask": .cpuList,
             "hw:emulator_threads_policy": .choice(TopologyRequest.EmulatorPolicy.self),
-            "pci_passthrough:alias": .aliases,
+            "pci_passthrough:alias": .aliases, "resources:VGPU": .whole(0...PassthroughHardware.limit),
             "accel:device_profile": .unserved("an accelerator"),
         ]
         for access in ["read", "write", "total"] {

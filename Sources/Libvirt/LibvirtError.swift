@@ -42,6 +42,8 @@ public struct LibvirtError: Error, Sendable, Hashable, CustomStringConvertible {
         case noBackup
         /// A resource is in use by another.
         case resourceBusy
+        /// No device of the host has that name.
+        case noNodeDevice
         /// The device is not in the domain.
         case deviceMissing
         /// The CPU of the host does not suit.
@@ -113,6 +115,7 @@ extension LibvirtError.Code {
         case VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED: self = .agentUnresponsive
         case VIR_ERR_NO_DOMAIN_BACKUP: self = .noBackup
         case VIR_ERR_RESOURCE_BUSY: self = .resourceBusy
+        case VIR_ERR_NO_NODE_DEVICE: self = .noNodeDevice
         case VIR_ERR_DEVICE_MISSING: self = .deviceMissing
         case VIR_ERR_CPU_INCOMPATIBLE: self = .cpuIncompatible
         default: self = .other(code: number, domain: domain)

@@ -11,6 +11,12 @@ extension DomainDocument {
                 XMLNode("source") { XMLNode("address", Self.parts(of: device.address)) }
             }
         }
+        for device in guest.mediatedDevices ?? [] {
+            // It is the host's before it is the guest's, and no driver of the host has it: nothing to manage.
+            XMLNode("hostdev", ["mode": "subsystem", "type": "mdev", "model": "vfio-pci", "managed": "no"]) {
+                XMLNode("source") { XMLNode("address", ["uuid": device.uuid]) }
+            }
+        }
     }
 
     /// `0000:81:00.1` as libvirt writes it.

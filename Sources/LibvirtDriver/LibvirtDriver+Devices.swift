@@ -1,20 +1,12 @@
 internal import Libvirt
 public import Model
-internal import Telemetry
 internal import XML
 
 extension LibvirtDriver {
     public func hostDevices() async throws -> [PCIDevice] {
         let connection = try await connection(.work)
-        let texts = try await translated("looking at the host's devices") { try await connection.pciDevices() }
-        return texts.compactMap { text in
-            do {
-                return PCIDevice(try XMLNode(parsing: text))
-            } catch {
-                log.warning("a device of the host cannot be read", ["error": LoggedError(error)])
-                return nil
-            }
-        }
+        let texts = try await translated("looking at the host's devices") { try await connection.nodeDevices(.pci) }
+        return readable(texts).compactMap { PCIDevice($0) }
     }
 }
 
@@ -38,7 +30,7 @@ extension PCIDevice {
         )
     }
 
-    private static func address(elements capability: XMLNode) -> String? {
+    static func address(elements capability: XMLNode) -> String? {
         let parts = ["domain", "bus", "slot", "function"].map { capability.first($0).flatMap { UInt32($0.text) } }
         return text(parts)
     }

@@ -12,6 +12,7 @@ public struct HostUsage: Sendable, Hashable, Codable {
     public var metrics: [HostMetric]?
     public var cells: [HostCellReport]?
     public var pciPools: [PCIPool]?
+    public var mediatedDevicePools: [MediatedDevicePool]?
 
     public init() {}
 
@@ -47,6 +48,7 @@ extension HostReport {
         if failedBuilds != base.failedBuilds { usage.failedBuilds = failedBuilds }
         if metrics != base.metrics { usage.metrics = metrics ?? [] }
         if pciPools != base.pciPools { usage.pciPools = pciPools ?? [] }
+        if mediatedDevicePools != base.mediatedDevicePools { usage.mediatedDevicePools = mediatedDevicePools ?? [] }
         if cells != base.cells { usage.cells = cells ?? [] }
         var brought = base
         brought.apply(usage)
@@ -63,6 +65,7 @@ extension HostReport {
         failedBuilds = usage.failedBuilds ?? failedBuilds
         if let told = usage.strays { strays = told.isEmpty ? nil : told }
         if let told = usage.pciPools { pciPools = told.isEmpty ? nil : told }
+        if let told = usage.mediatedDevicePools { mediatedDevicePools = told.isEmpty ? nil : told }
         if let told = usage.cells { cells = told.isEmpty ? nil : told }
         if let told = usage.metrics { metrics = told.isEmpty ? nil : told }
     }
@@ -116,6 +119,7 @@ extension HostReport {
             (pciPools ?? []).allSatisfy({
                 $0.total >= 0 && $0.total < 1 << 20 && $0.vendorID.utf8.count <= 8 && $0.productID.utf8.count <= 8
             }),
+            (mediatedDevicePools ?? []).count <= 1_024, (mediatedDevicePools ?? []).allSatisfy(\.isPossible),
             (cells ?? []).allSatisfy(\.isPossible), sequence >= 0, sequence < 1 << 62, measuredAt.isPossible
         else {
             throw Failure(.invalidParameters, "the report of host \(host) holds a value that no host can have")

@@ -136,6 +136,12 @@ public struct Instance: Sendable, Hashable, Codable {
         default: return 0
         }
     }
+
+    /// How many shares of physical devices it gets (`resources:VGPU`).
+    public var vgpus: Int {
+        guard let count = flavor.extraSpecs["resources:VGPU"].flatMap({ Int($0) }) else { return 0 }
+        return min(max(0, count), 1_024)
+    }
 }
 
 /// Which host an instance is to be on.

@@ -88,6 +88,8 @@ public struct HostReport: Sendable, Hashable, Codable {
     public var cells: [HostCellReport]?
     /// The PCI devices that guests may have; `nil` for none.
     public var pciPools: [PCIPool]?
+    /// The physical devices whose mediated devices guests may have; `nil` for none.
+    public var mediatedDevicePools: [MediatedDevicePool]?
     /// MiB that each guest takes beside its flavor's memory; `nil` from an agent that does not count it.
     public var guestOverheadMiB: Int?
 

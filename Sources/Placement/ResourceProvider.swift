@@ -59,6 +59,7 @@ struct ResourceProvider: Sendable {
         inventories = [
             inventory("VCPU", \.vcpus, report.ratios.cpu), inventory("MEMORY_MB", \.memoryMiB, report.ratios.memory),
             inventory("DISK_GB", \.diskGiB, report.ratios.disk), Self.dedicated(report),
+            Self.shares(report),
         ].filter { $0.total > 0 }
         traits = Set(report.traits ?? []).union(Vocabulary.hostTraits).union(
             isDisabled ? [Vocabulary.disabledTrait] : [])
@@ -70,6 +71,14 @@ struct ResourceProvider: Sendable {
         return Inventory(
             resourceClass: "PCPU", total: cells.reduce(0) { $0 + $1.dedicatedCPUs.count }, reserved: 0,
             allocationRatio: 1, used: cells.reduce(0) { $0 + $1.takenCPUs.count })
+    }
+
+    /// The mediated devices of all physical ones together, since the root is the only member of its tree.
+    private static func shares(_ report: HostReport) -> Inventory {
+        let pools = report.mediatedDevicePools ?? []
+        return Inventory(
+            resourceClass: "VGPU", total: pools.reduce(0) { $0 + $1.total }, reserved: 0, allocationRatio: 1,
+            used: pools.reduce(0) { $0 + $1.used })
     }
 
     func inventory(of resourceClass: String) -> Inventory? {
@@ -118,7 +127,7 @@ struct Allocation: Sendable {
         let amounts = instance.resources
         let all: [(resourceClass: String, amount: Int)] = [
             ("VCPU", amounts.vcpus), ("PCPU", instance.dedicatedVCPUs), ("MEMORY_MB", amounts.memoryMiB),
-            ("DISK_GB", amounts.diskGiB),
+            ("DISK_GB", amounts.diskGiB), ("VGPU", instance.vgpus),
         ]
         return all.filter { $0.amount > 0 }
     }

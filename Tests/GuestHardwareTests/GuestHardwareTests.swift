@@ -149,13 +149,18 @@ struct GuestHardwareTests {
     @Test(
         "Amounts by resource class are refused, not ignored",
         arguments: [
-            ("resources:VGPU", "a virtual GPU is not available yet"),
             ("resources:CUSTOM_NIC", "an amount of a resource class is not available yet"),
             ("resources_A:PCPU", "an amount of a resource class is not available yet"),
         ])
     func resourceClasses(name: String, reason: String) {
         let error = #expect(throws: HardwareError.self) { try hardware([name: "1"]) }
         #expect(error?.description.contains(reason) == true)
+    }
+
+    @Test("Mediated devices are counted, whatever gives them", arguments: [("1", 1), ("0", 0), ("32", 32)])
+    func mediatedDevices(value: String, count: Int) throws {
+        #expect(try hardware(["resources:VGPU": value]).passthrough.vgpus == count)
+        #expect(try hardware().passthrough.vgpus == 0)
     }
 
     @Test("Names of other namespaces and properties that only describe are left alone")

@@ -8,6 +8,18 @@ struct RefusalTests {
         "A value that is none names property, origin, value, and what would do",
         arguments: [
             Row(
+                ["resources:VGPU": "33"], [:],
+                "resources:VGPU (flavor extra spec) = '33': a whole number from 0 to 32 is wanted"),
+            Row(
+                ["resources:VGPU": "-1"], [:],
+                "resources:VGPU (flavor extra spec) = '-1': a whole number from 0 to 32 is wanted"),
+            Row(
+                ["resources:VGPU": "one"], [:],
+                "resources:VGPU (flavor extra spec) = 'one': a whole number from 0 is wanted"),
+            Row(
+                ["resources:VGPU": "9999999999999999999999"], [:],
+                "resources:VGPU (flavor extra spec) = '9999999999999999999999': a whole number from 0 is wanted"),
+            Row(
                 ["hw:cpu_policy": "pinned"], [:],
                 "hw:cpu_policy (flavor extra spec) = 'pinned': one of shared, dedicated, mixed is wanted"
             ),

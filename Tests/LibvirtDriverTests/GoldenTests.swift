@@ -21,15 +21,17 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
     var placement: TopologyPlacement?
     /// The host's devices that are its own.
     var devices: [PCIDevice]?
+    /// Its shares of them.
+    var mediatedDevices: [MediatedDevice]?
     let settings: DomainSettings
 
     init(
         _ name: String, _ specs: [String: String] = [:], _ properties: [String: String] = [:], vcpus: Int = 2,
         virtType: String = "kvm", rescue: [String: String]? = nil, placement: TopologyPlacement? = nil,
-        devices: [PCIDevice]? = nil,
+        devices: [PCIDevice]? = nil, mediatedDevices: [MediatedDevice]? = nil,
         _ change: (inout DomainSettings) -> Void = { _ in }
     ) {
-        (self.placement, self.devices) = (placement, devices)
+        (self.placement, self.devices, self.mediatedDevices) = (placement, devices, mediatedDevices)
         (self.name, self.specs, self.properties, self.vcpus) = (name, specs, properties, vcpus)
         self.rescue = rescue
         var settings = Sample.settings(virtType: virtType)
@@ -130,6 +132,14 @@ struct GoldenGuest: Sendable, CustomStringConvertible {
                 PCIDevice(address: "0000:02:10.7", vendorID: "8086", productID: "10ca", kind: .virtualFunction),
                 PCIDevice(address: "0001:81:00.0", vendorID: "10de", productID: "1eb8", kind: .plain),
             ]),
+        GoldenGuest(
+            "mediated-devices", ["resources:VGPU": "2"],
+            mediatedDevices: [
+                MediatedDevice(
+                    parentAddress: "0000:3b:00.0", type: "nvidia-294", uuid: "e55bf865-6983-4d53-967f-51e8a3bb0f57"),
+                MediatedDevice(
+                    parentAddress: "0000:86:00.0", type: "nvidia-294", uuid: "3131f5fd-7c04-4a61-92c1-0c37f9547b6b"),
+            ]),
         GoldenGuest("shared-set") { $0.sharedCPUs = CPUSet([0, 1, 2, 5]) },
         GoldenGuest("cells", ["hw:numa_nodes": "2"], vcpus: 4, placement: .swapped),
         GoldenGuest("pinned", ["hw:cpu_policy": "dedicated", "quota:cpu_shares": "512"], placement: .pinned),
@@ -175,6 +185,7 @@ struct GoldenTests {
     func document(_ golden: GoldenGuest) throws {
         var guest = Sample.guest(specs: golden.specs, properties: golden.properties, vcpus: golden.vcpus)
         (guest.placement, guest.devices) = (golden.placement, golden.devices)
+        guest.mediatedDevices = golden.mediatedDevices
         if let properties = golden.rescue {
             guest.rescueImage = Sample.image([2])
             guest.rescueImage?.properties = properties

@@ -14,6 +14,15 @@ struct HostUsageTests {
             sequence: 5, measuredAt: Timestamp(microseconds: 10_000_000))
     }
 
+    private static let pool = MediatedDevicePool(
+        parentAddress: "0000:84:00.0", type: "nvidia-35", numaNode: 0, total: 16, used: 1)
+
+    private static func pool(_ change: (inout MediatedDevicePool) -> Void) -> [MediatedDevicePool] {
+        var changed = pool
+        change(&changed)
+        return [changed]
+    }
+
     private func later(_ change: (inout HostReport) -> Void) -> HostReport {
         var report = base
         report.renew(sequence: 6, measuredAt: Timestamp(microseconds: 70_000_000))
@@ -34,6 +43,7 @@ struct HostUsageTests {
             report.used.vcpus = 2
             report.runningInstances = 2
             report.strays = HostStrays(orphans: .init([InstanceID("x")]))
+            report.mediatedDevicePools = [Self.pool]
             report.metrics = [HostMetric(name: "cpu.percent", value: 0.5, source: "s", measuredAt: report.measuredAt)]
         }
         let usage = try #require(report.usage(since: base))
@@ -44,7 +54,9 @@ struct HostUsageTests {
         #expect(brought == report)
         let back = try #require(base.usage(since: report))
         brought.apply(back)
-        #expect(brought.strays == nil && brought.metrics == nil && brought.used == base.used)
+        #expect(
+            brought.strays == nil && brought.metrics == nil && brought.mediatedDevicePools == nil
+                && brought.used == base.used)
     }
 
     @Test(
@@ -66,6 +78,12 @@ struct HostUsageTests {
             { $0.measuredAt = Timestamp(microseconds: .max) }, { $0.sequence = .max },
             { $0.cpuFeatures = [String](repeating: "x", count: 5_000) },
             { $0.cpuModel = String(repeating: "x", count: 2_000) },
+            { $0.mediatedDevicePools = HostUsageTests.pool { $0.total = -1 } },
+            { $0.mediatedDevicePools = HostUsageTests.pool { $0.used = .max } },
+            { $0.mediatedDevicePools = HostUsageTests.pool { $0.numaNode = -1 } },
+            { $0.mediatedDevicePools = HostUsageTests.pool { $0.type = String(repeating: "x", count: 65) } },
+            { $0.mediatedDevicePools = HostUsageTests.pool { $0.parentAddress = String(repeating: "0", count: 33) } },
+            { $0.mediatedDevicePools = [MediatedDevicePool](repeating: HostUsageTests.pool, count: 2_000) },
             { $0.metrics = [HostMetric(name: "m", value: .infinity, source: "s", measuredAt: $0.measuredAt)] },
         ] as [@Sendable (inout HostReport) -> Void])
     func absurd(change: @Sendable (inout HostReport) -> Void) throws {

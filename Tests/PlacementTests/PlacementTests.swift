@@ -385,4 +385,30 @@ struct PlacementTests {
         #expect(await cloud.send(.get, path + "/usages").json["usages"]?["PCPU"] == 1)
         #expect(await cloud.names("resources=PCPU:2") == ["kvm1.example"])
     }
+
+    @Test("Mediated devices are VGPUs of the root, of all physical devices together; a server's flavor takes some")
+    func shares() async throws {
+        let cloud = try await PlacementFixture()
+        var report = try #require(try await cloud.database.hosts.find(HostName("kvm1"))?.report)
+        report.sequence += 1
+        report.mediatedDevicePools = [
+            MediatedDevicePool(parentAddress: "0000:84:00.0", type: "nvidia-35", numaNode: 0, total: 16, used: 2),
+            MediatedDevicePool(parentAddress: "0000:85:00.0", type: "nvidia-36", numaNode: 1, total: 8, used: 1),
+        ]
+        try await cloud.database.hosts.record(report, now: report.measuredAt)
+        let path = "/resource_providers/\(report.uuid)"
+        #expect(
+            await cloud.send(.get, path + "/inventories").json["inventories"]?["VGPU"] == [
+                "total": 24, "reserved": 0, "min_unit": 1, "max_unit": 24, "step_size": 1, "allocation_ratio": 1.0,
+            ])
+        #expect(await cloud.send(.get, path + "/usages").json["usages"]?["VGPU"] == 3)
+        #expect(await cloud.names("resources=VGPU:21") == ["kvm1.example"])
+        #expect(await cloud.names("resources=VGPU:22") == [])
+        try await cloud.addInstance(server, on: "kvm1")
+        _ = try await cloud.database.instances.update(InstanceID(server), now: PlacementFixture.start) {
+            $0.flavor.extraSpecs["resources:VGPU"] = "2"
+        }
+        let shown = await cloud.send(.get, "/allocations/\(server)").json
+        #expect(shown["allocations"]?[report.uuid]?["resources"]?["VGPU"] == 2)
+    }
 }

@@ -17,13 +17,15 @@ struct BuildState: OperationState {
     var placement: TopologyPlacement?
     /// The devices that its claim has; likewise.
     var devices: [PCIDevice]?
+    /// Likewise its shares of devices.
+    var mediatedDevices: [MediatedDevice]?
     var timings: [ReportOperation.StepTiming] = []
 
     var instanceID: InstanceID { instance.id }
 
     var specification: GuestSpecification {
         var guest = GuestSpecification(instance: instance, image: image, interfaces: interfaces ?? [])
-        (guest.placement, guest.devices) = (placement, devices)
+        (guest.placement, guest.devices, guest.mediatedDevices) = (placement, devices, mediatedDevices)
         return guest
     }
 

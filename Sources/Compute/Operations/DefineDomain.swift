@@ -10,11 +10,13 @@ struct DefineDomain: GuestStep {
     func run(_ state: inout BuildState, _ tools: OperationTools) async throws -> StepOutcome {
         let claimed = try await tools.guest(state.instanceID)?.specification
         (state.placement, state.devices) = (claimed?.placement, claimed?.devices)
-        try await tools.driver.define(state.specification)
+        state.mediatedDevices = claimed?.mediatedDevices
+        try await tools.define(state.specification)
         return .next
     }
 
     func undo(_ state: inout BuildState, _ tools: OperationTools) async throws {
         try await tools.driver.undefine(state.instanceID)
+        try await tools.removeMediatedDevices(of: try await tools.guest(state.instanceID)?.specification)
     }
 }

@@ -134,6 +134,23 @@ extension OperationTools {
         return changed
     }
 
+    /// Defines the guest's domain, with its shares of the host's devices there: the start that follows wants them.
+    func define(_ guest: GuestSpecification) async throws {
+        try await createMediatedDevices(of: guest)
+        try await driver.define(guest)
+    }
+
+    /// Makes the guest's mediated devices, which a boot of the host has taken away.
+    func createMediatedDevices(of guest: GuestSpecification?) async throws {
+        guard let devices = guest?.mediatedDevices, !devices.isEmpty else { return }
+        try await driver.createMediatedDevices(devices)
+    }
+
+    func removeMediatedDevices(of guest: GuestSpecification?) async throws {
+        guard let devices = guest?.mediatedDevices, !devices.isEmpty else { return }
+        try await driver.removeMediatedDevices(devices)
+    }
+
     private static func notHere(_ id: InstanceID) -> Failure {
         Failure(.notFound, "instance \(id) is not on this host")
     }

@@ -78,7 +78,7 @@ struct RedefineDomain: GuestStep {
     let deadline = Duration.seconds(60)
 
     func run(_ state: inout CommandState, _ tools: OperationTools) async throws -> StepOutcome {
-        try await tools.driver.define(try await tools.specification(state.instanceID))
+        try await tools.define(try await tools.specification(state.instanceID))
         return .next
     }
 }

@@ -17,13 +17,15 @@ struct PowerOffForRemoval: GuestStep {
     }
 }
 
-/// Removes the domain's definition.
+/// Removes the domain's definition, and its shares of the host's devices.
 struct UndefineDomain: GuestStep {
     let name = "undefine_domain"
     let deadline = Duration.seconds(60)
 
     func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
         try await state.attempt { try await tools.driver.undefine($0.instanceID) }
+        let guest = try await tools.guest(state.instanceID)?.specification
+        try await state.attempt { _ in try await tools.removeMediatedDevices(of: guest) }
         return .next
     }
 }

@@ -30,7 +30,7 @@ struct DefineChangedDomain: GuestStep {
     func run(_ state: inout CommandState, _ tools: OperationTools) async throws -> StepOutcome {
         let wanted = state
         let changed = try await tools.change(state.instanceID) { $0 = wanted.changed($0) }
-        try await tools.driver.define(changed)
+        try await tools.define(changed)
         return .next
     }
 
@@ -42,7 +42,7 @@ struct DefineChangedDomain: GuestStep {
         default: return
         }
         let changed = try await tools.change(state.instanceID) { $0.rescueImage = former }
-        try await tools.driver.define(changed)
+        try await tools.define(changed)
     }
 }
 

@@ -28,6 +28,7 @@ struct ResumeGuest: GuestStep {
     let deadline = Duration.seconds(7_200)
 
     func run(_ state: inout CommandState, _ tools: OperationTools) async throws -> StepOutcome {
+        try await tools.createMediatedDevices(of: try await tools.guest(state.instanceID)?.specification)
         do {
             try await tools.driver.resume(state.instanceID)
         } catch let failure as Failure where failure.kind == .notFound {
