@@ -10,10 +10,13 @@ public struct AggregateTable: Sendable {
     public var aggregates: [Aggregate]
     /// The zone of each host that is in an aggregate with one.
     public var zones: [HostName: String]
+    /// The uuids of the aggregates that each host is in, in the aggregates' order.
+    public var memberships: [HostName: [String]]
 
     init(revision: Int64, aggregates: [Aggregate]) {
-        (self.revision, self.aggregates, zones) = (revision, aggregates, [:])
+        (self.revision, self.aggregates, zones, memberships) = (revision, aggregates, [:], [:])
         for aggregate in aggregates {
+            for host in aggregate.hosts { memberships[host, default: []].append(aggregate.uuid) }
             guard let zone = aggregate.availabilityZone else { continue }
             for host in aggregate.hosts { zones[host] = zone }
         }

@@ -8,12 +8,14 @@ struct ProviderQuery: Sendable {
     /// Of each entry at least one.
     private(set) var required: [Set<String>] = []
     private(set) var forbidden: Set<String> = []
-    /// Whether some aggregate is wanted. There are no aggregates, so nothing is in one.
-    private(set) var wantsAggregate = false
+    /// Aggregates by their uuids: of each entry at least one.
+    private(set) var memberOf: [Set<String>] = []
+    private(set) var notMemberOf: Set<String> = []
     private(set) var tree: String?
 
     var isEmpty: Bool {
-        resources.isEmpty && required.isEmpty && forbidden.isEmpty && !wantsAggregate && tree == nil
+        resources.isEmpty && required.isEmpty && forbidden.isEmpty && memberOf.isEmpty && notMemberOf.isEmpty
+            && tree == nil
     }
 
     /// Every trait that is named.
@@ -21,7 +23,9 @@ struct ProviderQuery: Sendable {
 
     /// Whether the provider has what is asked for, each amount for itself.
     func admits(_ provider: ResourceProvider) -> Bool {
-        !wantsAggregate && (tree == nil || tree == provider.uuid) && forbidden.isDisjoint(with: provider.traits)
+        memberOf.allSatisfy { !$0.isDisjoint(with: provider.aggregates) }
+            && notMemberOf.isDisjoint(with: provider.aggregates) && (tree == nil || tree == provider.uuid)
+            && forbidden.isDisjoint(with: provider.traits)
             && required.allSatisfy { !$0.isDisjoint(with: provider.traits) }
             && resources.allSatisfy { provider.inventory(of: $0.key)?.admits($0.value) ?? false }
     }
@@ -72,7 +76,8 @@ struct ProviderQuery: Sendable {
         for uuid in list where !isUUID(String(uuid)) {
             throw .badQuery("Invalid member_of parameter: '\(uuid.prefix(64))' is not a uuid.")
         }
-        if !isForbidden { wantsAggregate = true }
+        let uuids = Set(list.map { $0.lowercased() })
+        if isForbidden { notMemberOf.formUnion(uuids) } else { memberOf.append(uuids) }
     }
 
     mutating func readTree(_ text: String) throws(PlacementError) {

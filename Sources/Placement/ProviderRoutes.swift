@@ -40,8 +40,9 @@ extension PlacementRoutes {
             }
         }
         addProvider("/aggregates", since: 1) { provider, call, writer in
-            // Host aggregates are not served yet, so no provider is in one.
-            writer.array("aggregates") { _ in }
+            writer.array("aggregates") { writer in
+                for aggregate in provider.aggregates { writer.string(aggregate) }
+            }
             if call.isAtLeast(19) { writer.member("resource_provider_generation", provider.generation) }
         }
         addProvider("/traits", since: 6) { provider, _, writer in

@@ -44,8 +44,11 @@ struct ResourceProvider: Sendable {
     /// Classes of which the host has nothing are not listed.
     let inventories: [Inventory]
     let traits: Set<String>
+    /// The uuids of the host aggregates that it is in.
+    let aggregates: [String]
 
-    init(_ record: HostRecord, isDisabled: Bool) {
+    init(_ record: HostRecord, isDisabled: Bool, aggregates: [String]) {
+        self.aggregates = aggregates
         let report = record.report
         (uuid, name, host) = (report.uuid, report.hypervisorHostname, report.host)
         (generation, updatedAt) = (record.revision, record.updatedAt)
@@ -89,8 +92,11 @@ struct ResourceProvider: Sendable {
     static func all(_ database: ControlDatabase) async throws -> [ResourceProvider] {
         let disabled = Set(
             try await database.services.list(binary: "nova-compute").filter(\.isDisabled).map(\.host))
+        let memberships = try await database.aggregates.table().memberships
         return try await database.hosts.list().map { record in
-            ResourceProvider(record, isDisabled: disabled.contains(record.report.host))
+            let host = record.report.host
+            return ResourceProvider(
+                record, isDisabled: disabled.contains(host), aggregates: memberships[host] ?? [])
         }
     }
 
@@ -109,7 +115,9 @@ struct ResourceProvider: Sendable {
 
     private static func make(_ record: HostRecord, _ database: ControlDatabase) async throws -> ResourceProvider {
         let service = try await database.services.find(host: record.report.host, binary: "nova-compute")
-        return ResourceProvider(record, isDisabled: service?.isDisabled ?? false)
+        let memberships = try await database.aggregates.table().memberships
+        return ResourceProvider(
+            record, isDisabled: service?.isDisabled ?? false, aggregates: memberships[record.report.host] ?? [])
     }
 }
 

@@ -200,6 +200,23 @@ struct PlacementTests {
         #expect(older == ["aggregates": []])
     }
 
+    @Test("A provider is in the aggregates of its host, and found by them")
+    func aggregates() async throws {
+        let cloud = try await PlacementFixture()
+        let moment = Timestamp(seconds: 1_767_225_600)
+        let store = cloud.database.aggregates
+        let first = try await store.create(name: "fast", uuid: server, availabilityZone: nil, now: moment)
+        _ = try await store.create(name: "empty", uuid: kvm2, availabilityZone: nil, now: moment)
+        let host = try #require(try await cloud.database.hosts.find(uuid: kvm1)?.report.host)
+        _ = try await store.add(host, to: first.id, defaultZone: "nova", now: moment)
+        let shown = await cloud.send(.get, "/resource_providers/\(kvm1)/aggregates").json
+        #expect(shown["aggregates"] == [.string(server)])
+        #expect(await cloud.names("member_of=\(server)") == ["kvm1.example"])
+        #expect(await cloud.names("member_of=in:\(kvm2),\(server)") == ["kvm1.example"])
+        #expect(await cloud.names("member_of=\(server)&member_of=\(kvm2)") == [])
+        #expect(await cloud.names("member_of=!\(server)") == ["kvm2.example"])
+    }
+
     @Test("Resource classes are listed and found by name")
     func classes() async throws {
         let cloud = try await PlacementFixture()
