@@ -75,7 +75,7 @@ let package = Package(
         library("Tasks", ["Model", "Telemetry"]),
         library("TaskStore", ["Model", "Telemetry", "RPC", "SQLite", "Tasks"]),
         library("Libvirt", ["CLibvirt", "Telemetry", "XML"]),
-        library("Scheduling", ["Model"]),
+        library("Scheduling", ["Model", "GuestHardware", "HostTopology"]),
 
         // Services.
         library("Identity", ["Model", "Telemetry", "Configuration", "Crypto", "HTTP"]),

@@ -36,5 +36,7 @@ public struct TopologyUsage: Sendable, Hashable {
         }
     }
 
+    mutating func set(_ usage: Cell, of cell: Int) { cells[cell] = usage }
+
     public subscript(cell: Int) -> Cell { cells[cell] ?? Cell() }
 }

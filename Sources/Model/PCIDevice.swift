@@ -35,10 +35,15 @@ public struct PCIPool: Sendable, Hashable, Codable {
     public var numaNode: Int?
     public var total: Int
     public var free: Int
+    /// The names by which flavors ask for these devices on their host, each with its `numa_policy`; `nil` from an agent
+    /// that does not tell.
+    public var aliases: [String: String]?
 
     public init(
-        vendorID: String, productID: String, kind: PCIDevice.Kind, numaNode: Int?, total: Int, free: Int
+        vendorID: String, productID: String, kind: PCIDevice.Kind, numaNode: Int?, total: Int, free: Int,
+        aliases: [String: String]? = nil
     ) {
+        self.aliases = aliases
         (self.vendorID, self.productID, self.kind) = (vendorID, productID, kind)
         (self.numaNode, self.total, self.free) = (numaNode, total, free)
     }

@@ -183,7 +183,10 @@ public struct PCIInventory: Sendable, Hashable {
                 pools.append(
                     PCIPool(
                         vendorID: device.vendorID, productID: device.productID, kind: device.kind,
-                        numaNode: device.numaNode, total: 1, free: count))
+                        numaNode: device.numaNode, total: 1, free: count,
+                        aliases: Dictionary(
+                            aliases.filter { $0.matches(device) }.map { ($0.name, $0.policy.rawValue) },
+                            uniquingKeysWith: { first, _ in first })))
             }
         }
         return pools

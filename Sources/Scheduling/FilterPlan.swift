@@ -23,6 +23,21 @@ struct FilterPlan: Sendable {
         }
     }
 
+    /// A filter that a request does not leave neutral, with what it has read of it.
+    struct Asking {
+        var prepared: any HostFilter
+        var runsOncePerRequest: Bool
+    }
+
+    func asking(_ request: PlacementRequest) -> [Asking] {
+        var found: [Asking] = []
+        for filter in others where !filter.isNeutral(for: request) {
+            found.append(
+                Asking(prepared: filter.prepared(for: request), runsOncePerRequest: filter.runsOncePerRequest))
+        }
+        return found
+    }
+
     /// The hosts that the columns' filters let pass.
     ///
     /// - Parameter positions: those that come into question; `nil`: all.

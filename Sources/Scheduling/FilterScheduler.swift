@@ -110,8 +110,9 @@ public struct FilterScheduler: Sendable {
         var selections: [[HostName]] = []
         var taken: [(position: Int, state: HostState)] = []
         var pool = Preselection(hosts, request)
+        let asking = plan.asking(asked)
         for round in asked.instances.indices {
-            let passing = pass(pool, request, isFirst: round == 0)
+            let passing = pass(pool, asking, request, isFirst: round == 0)
             guard !passing.isEmpty else {
                 let refusal = explain(pool, request, isFirst: round == 0)
                 for (position, state) in taken.reversed() { put(state, at: position) }
@@ -123,6 +124,8 @@ public struct FilterScheduler: Sendable {
             let drawn = Int.random(in: 0..<min(subsetSize, passing.count), using: &generator)
             let chosen = ordered.remove(at: drawn)
             taken.append((chosen, hosts[chosen]))
+            // Of a host that was forced, too: what it gives is gone all the same.
+            for filter in asking { filter.prepared.consume(&hosts[chosen], for: request) }
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
             columns.writeAmounts(hosts[chosen], at: chosen)
@@ -133,13 +136,13 @@ public struct FilterScheduler: Sendable {
     }
 
     /// The hosts that every filter lets pass, in the order of the table.
-    private func pass(_ pool: Preselection, _ request: PlacementRequest, isFirst: Bool) -> [Int] {
+    private func pass(
+        _ pool: Preselection, _ asking: [FilterPlan.Asking], _ request: PlacementRequest, isFirst: Bool
+    ) -> [Int] {
         if pool.isForced { return pool.positions ?? Array(hosts.indices) }
         var passing = plan.scan(columns, pool.positions, request)
-        for filter in plan.others where isFirst || !filter.runsOncePerRequest {
-            if filter.isNeutral(for: request) { continue }
-            let prepared = filter.prepared(for: request)
-            passing.removeAll { prepared.reject(hosts[$0], for: request) != nil }
+        for filter in asking where isFirst || !filter.runsOncePerRequest {
+            passing.removeAll { filter.prepared.reject(hosts[$0], for: request) != nil }
         }
         return passing
     }

@@ -25,6 +25,8 @@ public protocol HostFilter: Sendable {
     func prepared(for request: borrowing PlacementRequest) -> any HostFilter
     /// `nil` lets the host pass.
     func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection?
+    /// Takes in `host` what the filter counts and one instance of the request has now.
+    func consume(_ host: inout HostState, for request: borrowing PlacementRequest)
 }
 
 extension HostFilter {
@@ -33,6 +35,8 @@ extension HostFilter {
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 
     public func prepared(for request: borrowing PlacementRequest) -> any HostFilter { self }
+
+    public func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {}
 }
 
 /// Passes every host.

@@ -60,10 +60,12 @@ public enum FilterCatalog {
     /// Nova's default, and those that stand in for its claims in Placement.
     public static let defaults = [
         "ComputeFilter", "AvailabilityZoneFilter", "CoreFilter", "RamFilter", "DiskFilter", "ComputeCapabilitiesFilter",
-        "ImagePropertiesFilter", "TraitsFilter", "ServerGroupAntiAffinityFilter", "ServerGroupAffinityFilter",
-        "SameHostFilter",
-        "DifferentHostFilter",
+        "ImagePropertiesFilter", "NUMATopologyFilter", "PciPassthroughFilter", "ServerGroupAntiAffinityFilter",
+        "ServerGroupAffinityFilter",
     ]
+    /// Asked after those of the configuration, whatever it names: what a request demands by a trait (in Nova Placement's
+    /// affair) or by a hint is never passed over in silence. They cost nothing where nothing is demanded.
+    public static let always = ["TraitsFilter", "SameHostFilter", "DifferentHostFilter"]
 
     private static let makers: [(String, @Sendable (SchedulingOptions) -> any HostFilter)] = [
         ("AllHostsFilter", { _ in AllHostsFilter() }), ("ComputeFilter", { _ in ComputeFilter() }),
@@ -107,15 +109,17 @@ public enum FilterCatalog {
         ("SimpleCIDRAffinityFilter", { _ in SimpleCIDRAffinityFilter() }), ("RetryFilter", { _ in RetryFilter() }),
         ("ServerGroupAntiAffinityFilter", { _ in ServerGroupAntiAffinityFilter() }),
         ("ServerGroupAffinityFilter", { _ in ServerGroupAffinityFilter() }),
+        ("NUMATopologyFilter", { _ in NUMATopologyFilter() }),
+        ("PciPassthroughFilter", { _ in PciPassthroughFilter() }),
         ("MetricsFilter", { MetricsFilter($0.metricRatios.keys.sorted()) }),
     ]
 
     public static let names = makers.map(\.0)
 
-    /// The enabled filters in the order of the configuration.
+    /// The enabled filters in the order of the configuration, then those that are always asked.
     public static func filters(_ options: SchedulingOptions) throws(UnknownFilter) -> [any HostFilter] {
         var filters: [any HostFilter] = []
-        for name in options.enabledFilters {
+        for name in options.enabledFilters + always.filter({ !options.enabledFilters.contains($0) }) {
             guard let maker = makers.first(where: { $0.0 == name }) else { throw UnknownFilter(name: name) }
             filters.append(maker.1(options))
         }

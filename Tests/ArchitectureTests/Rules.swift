@@ -29,7 +29,7 @@ struct Rules {
         "GuestHardware": ["Model"],
         "HostTopology": ["Model", "GuestHardware"],
         "PCIDevices": ["Model"],
-        "Scheduling": ["Model"],
+        "Scheduling": ["Model", "GuestHardware", "HostTopology"],
         "Libvirt": ["CLibvirt", "CSystem", "Telemetry", "XML"],
         "Tasks": ["Model", "Telemetry"],
         "Periodic": ["Model", "Telemetry"],

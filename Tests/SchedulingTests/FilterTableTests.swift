@@ -448,3 +448,164 @@ struct DestinationTests {
         }
     }
 }
+
+@Suite("Cells and devices")
+struct HardwareFilterTests {
+    /// Two cells of four shared and four dedicated processors, and two devices near each.
+    private func big(_ change: (inout HostState) -> Void = { _ in }) -> HostState {
+        host { host in
+            host.cells = [0, 8].map { first in
+                HostCellReport(
+                    id: first / 8, memoryMiB: 4_096, memoryUsedMiB: 0, sharedCPUs: CPUSet(Set(first..<first + 4)),
+                    sharedVCPUs: 0, dedicatedCPUs: CPUSet(Set(first + 4..<first + 8)), takenCPUs: CPUSet(),
+                    cores: stride(from: first, to: first + 8, by: 2).map { CPUSet([$0, $0 + 1]) },
+                    pages: [
+                        .init(sizeKiB: 4, total: 1_048_576 - 262_144, reserved: 0, used: 0),
+                        .init(sizeKiB: 2_048, total: 512, reserved: 0, used: 0),
+                    ])
+            }
+            host.pciPools = [0, 1].map { node in
+                PCIPool(
+                    vendorID: "8086", productID: "10ed", kind: .plain, numaNode: node, total: 2, free: 2,
+                    aliases: ["nic": "legacy"])
+            }
+            change(&host)
+        }
+    }
+
+    private func asks(_ specs: [String: String], vcpus: Int = 2, memoryMiB: Int = 1_024) -> PlacementRequest {
+        request {
+            $0.flavor = Flavor(
+                id: FlavorID("1"), name: "f", vcpus: vcpus, memoryMiB: memoryMiB, rootGiB: 1, extraSpecs: specs)
+        }
+    }
+
+    @Test("Demands of cells, and what is short where they are not met")
+    func cells() {
+        let filter = NUMATopologyFilter()
+        let cases: [(PlacementRequest, HostState, String?)] = [
+            (asks([:]), host(), nil), (asks(["trait:X": "required"]), host(), nil),
+            (asks(["hw:numa_nodes": "1"]), host(), "without NUMA cells that they tell of"),
+            (asks(["hw:numa_nodes": "1"]), big(), nil), (asks(["hw:numa_nodes": "2"]), big(), nil),
+            (asks(["hw:numa_nodes": "3"], vcpus: 3, memoryMiB: 900), big(), "short of NUMA cells with room"),
+            (asks(["hw:cpu_policy": "dedicated"], vcpus: 4), big(), nil),
+            (asks(["hw:cpu_policy": "dedicated"], vcpus: 5), big(), "short of dedicated CPUs in a NUMA cell"),
+            (asks(["hw:cpu_policy": "dedicated", "hw:numa_nodes": "2"], vcpus: 8), big(), nil),
+            (
+                asks(["hw:cpu_policy": "dedicated", "hw:cpu_thread_policy": "isolate"], vcpus: 3), big(),
+                "short of CPUs that the thread policy can have"
+            ),
+            (asks(["hw:mem_page_size": "large"], memoryMiB: 1_024), big(), nil),
+            (asks(["hw:mem_page_size": "large"], memoryMiB: 1_026), big(), "short of pages 2048 kib"),
+            (asks(["hw:mem_page_size": "1GB"]), big(), "short of pages 1048576 kib"),
+            (asks(["hw:numa_nodes": "1"], memoryMiB: 4_000), big(), "short of memory in a NUMA cell"),
+            (asks(["hw:numa_nodes": "many"]), big(), "asked for what cannot be read"),
+        ]
+        for (asked, host, reason) in cases {
+            let rejection = filter.reject(host, for: asked)
+            #expect(
+                rejection?.reason.hasPrefix(reason ?? "none") ?? (reason == nil), "\(asked.flavor?.extraSpecs ?? [:])")
+            if filter.isNeutral(for: asked) { #expect(rejection == nil) }
+        }
+        let short = filter.reject(big(), for: asks(["hw:cpu_policy": "dedicated"], vcpus: 6))
+        #expect(short?.shortage == 2 && short?.unit == "CPUs")
+    }
+
+    @Test("Each instance takes its processors in the table, until there are none")
+    func consumed() {
+        var scheduler = FilterScheduler(filters: [NUMATopologyFilter()], weighers: [])
+        scheduler.update(big())
+        var generator = SystemRandomNumberGenerator()
+        let asked = asks(["hw:cpu_policy": "dedicated"], vcpus: 4)
+        for _ in 0..<2 {
+            #expect(
+                scheduler.select(asked, now: Timestamp(microseconds: 1), using: &generator)
+                    == .placed([[HostName("h")]]))
+        }
+        #expect(scheduler.hosts[0].cells?.map(\.takenCPUs.count) == [4, 4])
+        guard case .refused(let refusal) = scheduler.select(asked, now: Timestamp(microseconds: 2), using: &generator)
+        else {
+            Issue.record("a processor was promised twice")
+            return
+        }
+        #expect(refusal.message.contains("short of dedicated CPUs in a NUMA cell (nearest by 4 CPUs)"))
+    }
+
+    @Test("Demands of devices")
+    func devices() {
+        let filter = PciPassthroughFilter()
+        let near = ["hw:numa_nodes": "1", "hw:pci_numa_affinity_policy": "required"]
+        let cases: [(PlacementRequest, HostState, String?)] = [
+            (asks([:]), host(), nil),
+            (asks(["pci_passthrough:alias": "nic:1"]), host(), "without devices for guests"),
+            (asks(["pci_passthrough:alias": "gpu:1"]), big(), "without devices of gpu"),
+            (asks(["pci_passthrough:alias": "nic:4"]), big(), nil),
+            (asks(["pci_passthrough:alias": "nic:5"]), big(), "short of devices of nic"),
+            // Without cells of its own a guest is near to all.
+            (asks(["pci_passthrough:alias": "nic:4", "hw:pci_numa_affinity_policy": "required"]), big(), nil),
+            (asks(near.merging(["pci_passthrough:alias": "nic:2"]) { $1 }), big(), nil),
+            (asks(near.merging(["pci_passthrough:alias": "nic:3"]) { $1 }), big(), "short of devices of nic"),
+            (
+                asks(["hw:numa_nodes": "1", "pci_passthrough:alias": "nic:3"]), big(),
+                "short of devices of nic"
+            ),
+            (
+                asks(["hw:numa_nodes": "1", "pci_passthrough:alias": "nic:1"]),
+                big { $0.pciPools?[0].free = 0 }, nil
+            ),
+            (
+                asks(["hw:numa_nodes": "1", "pci_passthrough:alias": "nic:1"]),
+                big {
+                    $0.pciPools = [$0.pciPools![0]].map { pool in
+                        var pool = pool
+                        (pool.numaNode, pool.free) = (nil, 1)
+                        return pool
+                    }
+                }, nil
+            ),
+            // What the agent does not tell its claim decides.
+            (
+                asks(["pci_passthrough:alias": "nic:9"]),
+                big {
+                    $0.pciPools = [$0.pciPools![0]].map { pool in
+                        var pool = pool
+                        pool.aliases = nil
+                        return pool
+                    }
+                }, nil
+            ),
+        ]
+        for (asked, host, reason) in cases {
+            let rejection = filter.reject(host, for: asked)
+            #expect(rejection?.reason == reason, "\(asked.flavor?.extraSpecs ?? [:])")
+        }
+    }
+
+    @Test("Two aliases that share a sort of device are told apart by what is left for each")
+    func shared() {
+        let filter = PciPassthroughFilter()
+        var both = big()
+        both.pciPools = [
+            PCIPool(
+                vendorID: "1", productID: "1", kind: .plain, numaNode: nil, total: 1, free: 1,
+                aliases: ["any": "legacy", "one": "legacy"]),
+            PCIPool(
+                vendorID: "1", productID: "2", kind: .plain, numaNode: nil, total: 1, free: 1,
+                aliases: ["any": "legacy"]),
+        ]
+        #expect(filter.reject(both, for: asks(["pci_passthrough:alias": "any:1,one:1"])) == nil)
+        #expect(filter.reject(both, for: asks(["pci_passthrough:alias": "any:2,one:1"]))?.shortage == 1)
+        filter.consume(&both, for: asks(["pci_passthrough:alias": "any:1,one:1"]))
+        #expect(both.pciPools?.map(\.free) == [0, 0])
+    }
+
+    @Test("A request's traits and hints are asked for whatever the configuration lists")
+    func always() throws {
+        var options = SchedulingOptions()
+        options.enabledFilters = ["AllHostsFilter"]
+        #expect(
+            try FilterCatalog.filters(options).map(\.name)
+                == ["AllHostsFilter", "TraitsFilter", "SameHostFilter", "DifferentHostFilter"])
+        #expect(try FilterCatalog.filters(SchedulingOptions()).count == FilterCatalog.defaults.count + 3)
+    }
+}

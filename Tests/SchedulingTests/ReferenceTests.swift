@@ -37,6 +37,7 @@ private struct ReferenceScheduler {
             var ordered = order(passing, request)
             let drawn = Int.random(in: 0..<min(subsetSize, ordered.count), using: &generator)
             let chosen = ordered.remove(at: drawn)
+            for filter in filters { filter.consume(&hosts[chosen], for: request) }
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
             request.group?.members[hosts[chosen].name, default: 0] += 1
@@ -104,6 +105,28 @@ struct ReferenceTests {
         host.traits = dice.pick([[], ["HW_CPU_X86_AVX"]])
         host.metrics = dice.chance(70) ? ["cpu.percent": Double(dice.number(0...100)) / 100] : [:]
         host.aggregates = facts.filter { _ in dice.chance(30) }
+        if dice.chance(60) {
+            host.cells = (0..<dice.number(1...2)).map { cell in
+                let first = cell * 8
+                return HostCellReport(
+                    id: cell, memoryMiB: 4_096, memoryUsedMiB: dice.pick([0, 2_048]),
+                    sharedCPUs: CPUSet(Set(first..<first + 4)), sharedVCPUs: dice.number(0...4),
+                    dedicatedCPUs: CPUSet(Set(first + 4..<first + 8)),
+                    takenCPUs: CPUSet(dice.chance(30) ? [first + 4] : []),
+                    cores: stride(from: first, to: first + 8, by: 2).map { CPUSet([$0, $0 + 1]) },
+                    pages: [
+                        .init(sizeKiB: 4, total: 786_432, reserved: 0, used: 0),
+                        .init(sizeKiB: 2_048, total: 512, reserved: 0, used: dice.pick([0, 500])),
+                    ])
+            }
+        }
+        if dice.chance(40) {
+            host.pciPools = (0..<dice.number(1...2)).map { node in
+                PCIPool(
+                    vendorID: "8086", productID: "10ed", kind: .plain, numaNode: node, total: 4,
+                    free: dice.number(0...4), aliases: ["nic": dice.pick(["legacy", "required", "preferred"])])
+            }
+        }
         return host
     }
 
@@ -116,10 +139,12 @@ struct ReferenceTests {
             availabilityZone: dice.pick([nil, nil, "nova", "east", "mars"]), alternates: dice.number(0...4))
         let specs: [[String: String]] = [
             [:], ["trait:HW_CPU_X86_AVX": "required"], ["capabilities:cpu_info:features": "<in> avx"],
-            ["aggregate_instance_extra_specs:ssd": "true"],
+            ["aggregate_instance_extra_specs:ssd": "true"], ["hw:cpu_policy": "dedicated"], ["hw:numa_nodes": "2"],
+            ["hw:mem_page_size": "large"], ["pci_passthrough:alias": "nic:2"],
+            ["pci_passthrough:alias": "nic:1", "hw:numa_nodes": "1", "hw:pci_numa_affinity_policy": "required"],
         ]
         request.flavor = Flavor(
-            id: FlavorID("1"), name: dice.pick(["small", "huge"]), vcpus: 1, memoryMiB: 1, rootGiB: 1,
+            id: FlavorID("1"), name: dice.pick(["small", "huge"]), vcpus: 2, memoryMiB: 512, rootGiB: 1,
             extraSpecs: dice.pick(specs))
         request.imageProperties = dice.pick([[:], ["hw_architecture": "x86_64"], ["img_hv_type": "qemu"]])
         if dice.chance(30) {
@@ -131,7 +156,7 @@ struct ReferenceTests {
         return request
     }
 
-    @Test("On random fleets with random requests, one after the other", arguments: 1...60)
+    @Test("On random fleets with random requests, one after the other", arguments: 1...80)
     func same(seed: UInt64) throws {
         var dice = Dice(state: seed)
         var options = SchedulingOptions()
@@ -143,7 +168,7 @@ struct ReferenceTests {
         options.hostSubsetSize = dice.pick([1, 1, 3])
         var quick = try FilterScheduler(options)
         var fleet: [HostState] = []
-        for number in 0..<dice.pick([1, 5, 40, 200]) {
+        for number in 0..<dice.pick([1, 5, 40, 120]) {
             let host = Self.host(number, &dice)
             fleet.append(host)
             quick.update(host)
