@@ -78,6 +78,42 @@ struct FilterPlan: Sendable {
 
 /// The hosts that come into question before any filter is asked.
 struct Preselection {
+    /// What a request says of which hosts it wants, read once.
+    struct Rule {
+        private let ignored: Set<String>
+        private let forcedHost: String?
+        private let forcedNode: String?
+        private let requestedHost: HostName?
+        private let requestedNode: String?
+
+        init(_ request: PlacementRequest) {
+            ignored = Set(request.ignoredHosts.map { $0.rawValue.lowercased() })
+            (forcedHost, forcedNode) = (request.forcedHost?.rawValue.lowercased(), request.forcedNode)
+            (requestedHost, requestedNode) = (request.requestedHost, request.requestedNode)
+        }
+
+        /// Whether it says nothing.
+        var isNeutral: Bool {
+            ignored.isEmpty && forcedHost == nil && forcedNode == nil && requestedHost == nil && requestedNode == nil
+        }
+
+        func reject(_ host: borrowing HostState) -> (filter: String, rejection: Rejection)? {
+            let name = host.name
+            if !ignored.isEmpty, ignored.contains(name.rawValue.lowercased()) {
+                return ("IgnoredHosts", Rejection(reason: "excluded by the request"))
+            }
+            if let requestedHost, requestedHost != name { return Self.other("RequestedDestination") }
+            if let requestedNode, requestedNode != host.node { return Self.other("RequestedDestination") }
+            if let forcedHost, forcedHost != name.rawValue.lowercased() { return Self.other("ForcedHost") }
+            if let forcedNode, forcedNode != host.node { return Self.other("ForcedHost") }
+            return nil
+        }
+
+        private static func other(_ name: String) -> (filter: String, rejection: Rejection) {
+            (name, Rejection(reason: "not the one that was asked for"))
+        }
+    }
+
     /// `nil`: all.
     var positions: [Int]?
     var tally = RefusalTally()
@@ -86,23 +122,12 @@ struct Preselection {
 
     init(_ hosts: [HostState], _ request: PlacementRequest) {
         isForced = request.forcedHost != nil || request.forcedNode != nil
-        guard
-            isForced || !request.ignoredHosts.isEmpty || request.requestedHost != nil || request.requestedNode != nil
-        else { return }
-        let ignored = Set(request.ignoredHosts.map { $0.rawValue.lowercased() })
-        let forced = request.forcedHost?.rawValue.lowercased()
+        let rule = Rule(request)
+        guard !rule.isNeutral else { return }
         var found: [Int] = []
         for (position, host) in hosts.enumerated() {
-            if ignored.contains(host.name.rawValue.lowercased()) {
-                tally.add("IgnoredHosts", Rejection(reason: "excluded by the request"))
-            } else if request.requestedHost.map({ $0 != host.name }) ?? false
-                || request.requestedNode.map({ $0 != host.node }) ?? false
-            {
-                tally.add("RequestedDestination", Rejection(reason: "not the one that was asked for"))
-            } else if forced.map({ $0 != host.name.rawValue.lowercased() }) ?? false
-                || request.forcedNode.map({ $0 != host.node }) ?? false
-            {
-                tally.add("ForcedHost", Rejection(reason: "not the one that was asked for"))
+            if let (filter, rejection) = rule.reject(host) {
+                tally.add(filter, rejection)
             } else {
                 found.append(position)
             }

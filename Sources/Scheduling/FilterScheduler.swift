@@ -15,8 +15,8 @@ public enum PlacementDecision: Sendable, Hashable {
 public struct FilterScheduler: Sendable {
     public private(set) var hosts: [HostState] = []
     private var index: [HostName: Int] = [:]
-    private let filters: [any HostFilter]
-    private let weighers: [any HostWeigher]
+    let filters: [any HostFilter]
+    let weighers: [any HostWeigher]
     private let subsetSize: Int
     private let shufflesEqualHosts: Bool
     private var columns: HostColumns
@@ -91,6 +91,13 @@ public struct FilterScheduler: Sendable {
         ranks = []
     }
 
+    /// Changes amounts of a host, as its own report would.
+    mutating func change(_ name: HostName, _ body: (inout HostState) -> Void) {
+        guard let position = index[name] else { return }
+        body(&hosts[position])
+        columns.writeAmounts(hosts[position], at: position)
+    }
+
     private mutating func put(_ state: HostState, at position: Int) {
         hosts[position] = state
         columns.writeAmounts(state, at: position)
@@ -104,6 +111,14 @@ public struct FilterScheduler: Sendable {
     /// - Parameter now: stamps what is consumed, so that reports measured before it do not undo it.
     public mutating func select(
         _ asked: PlacementRequest, now: Timestamp, using generator: inout some RandomNumberGenerator
+    ) -> PlacementDecision {
+        select(asked, now: now, using: &generator) { _, _ in }
+    }
+
+    /// - Parameter noting: is given each picked host as it was before, and as it is after.
+    mutating func select(
+        _ asked: PlacementRequest, now: Timestamp, using generator: inout some RandomNumberGenerator,
+        noting: (_ before: HostState, _ after: HostState) -> Void
     ) -> PlacementDecision {
         rankNames()
         var request = asked
@@ -129,6 +144,7 @@ public struct FilterScheduler: Sendable {
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
             columns.writeAmounts(hosts[chosen], at: chosen)
+            if let last = taken.last { noting(last.state, hosts[chosen]) }
             request.group?.members[hosts[chosen].name, default: 0] += 1
             selections.append([hosts[chosen].name] + ordered.prefix(request.alternates).map { hosts[$0].name })
         }

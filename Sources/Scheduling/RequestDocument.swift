@@ -1,0 +1,79 @@
+public import Model
+
+extension PlacementRequest {
+    /// A request as a file has it: `REQUEST.json`. All but what it asks for may be left out.
+    ///
+    /// Throws where a member is none, is of another type, or neither `flavor` nor `resources` says what is asked for.
+    public init(document json: JSON, at place: String = "") throws(DocumentError) {
+        var reader = try DocumentReader(json, place)
+        let flavor = try Flavor(&reader)
+        guard let resources = try Resources(&reader, "resources") ?? flavor.map(Resources.init) else {
+            throw reader.missing("flavor")
+        }
+        var instances = (try reader.texts("instances") ?? []).map { InstanceID($0) }
+        let count = try reader.whole("count", in: 1...1_000) ?? max(1, instances.count)
+        guard instances.count <= 1_000 else { throw DocumentError(reader.name("instances"), "1 to 1000 are wanted") }
+        while instances.count < count { instances.append(InstanceID("instance-\(instances.count + 1)")) }
+        self.init(
+            instances: instances, resources: resources, projectID: ProjectID(try reader.text("projectID") ?? ""),
+            availabilityZone: try reader.text("availabilityZone"),
+            ignoredHosts: Set((try reader.texts("ignoredHosts") ?? []).map { HostName($0) }),
+            schedulerHints: try reader.textLists("schedulerHints") ?? [:],
+            alternates: try reader.whole("alternates", in: 0...1_000) ?? 2)
+        self.flavor = flavor
+        imageID = try reader.text("imageID").map { ImageID($0) }
+        imageProperties = try reader.textMap("imageProperties") ?? [:]
+        forcedHost = try reader.text("forcedHost").map { HostName($0) }
+        forcedNode = try reader.text("forcedNode")
+        requestedHost = try reader.text("requestedHost").map { HostName($0) }
+        requestedNode = try reader.text("requestedNode")
+        triedHosts = try Self.hosts(&reader, "triedHosts")
+        sameHosts = try Self.hosts(&reader, "sameHosts")
+        differentHosts = try Self.hosts(&reader, "differentHosts")
+        otherFlavorHosts = try Self.hosts(&reader, "otherFlavorHosts")
+        if var given = try reader.object("group") { group = try Group(&given) }
+        if var counts = try reader.object("imagePropertyCounts") {
+            var found: [HostName: [String: Int]] = [:]
+            for host in counts.names { found[HostName(host)] = try counts.wholeMap(host) }
+            imagePropertyCounts = found
+        }
+        try reader.finish()
+    }
+
+    private static func hosts(
+        _ reader: inout DocumentReader, _ member: String
+    ) throws(DocumentError) -> Set<HostName>? {
+        try reader.texts(member).map { Set($0.map { HostName($0) }) }
+    }
+}
+
+extension PlacementRequest.Group {
+    fileprivate init(_ reader: inout DocumentReader) throws(DocumentError) {
+        let policies = ServerGroup.Policy.allCases.map(\.rawValue).joined(separator: ", ")
+        guard let policy = try reader.text("policy").flatMap(ServerGroup.Policy.init(rawValue:)) else {
+            throw DocumentError(reader.name("policy"), "one of \(policies) is wanted")
+        }
+        let members = try reader.wholeMap("members") ?? [:]
+        self.init(
+            id: ServerGroupID(try reader.text("id") ?? "group"), policy: policy,
+            maxServersPerHost: try reader.whole("maxServersPerHost", in: 1...1_000_000) ?? 1,
+            members: Dictionary(members.map { (HostName($0.key), $0.value) }, uniquingKeysWith: { $1 }))
+        try reader.finish()
+    }
+}
+
+extension Flavor {
+    fileprivate init?(_ reader: inout DocumentReader) throws(DocumentError) {
+        guard var given = try reader.object("flavor") else { return nil }
+        let amounts = 0...1_000_000_000
+        let name = try given.text("name") ?? "flavor"
+        self.init(
+            id: FlavorID(try given.text("id") ?? name), name: name, vcpus: try given.whole("vcpus", in: amounts) ?? 1,
+            memoryMiB: try given.whole("memoryMiB", in: amounts) ?? 512,
+            rootGiB: try given.whole("rootGiB", in: amounts) ?? 0,
+            ephemeralGiB: try given.whole("ephemeralGiB", in: amounts) ?? 0,
+            swapMiB: try given.whole("swapMiB", in: amounts) ?? 0,
+            extraSpecs: try given.textMap("extraSpecs") ?? [:])
+        try given.finish()
+    }
+}
