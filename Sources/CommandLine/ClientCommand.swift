@@ -36,21 +36,43 @@ extension Command {
         Command(
             name: name, summary: summary, details: details, arguments: arguments, options: options + common
         ) { invocation, terminal in
-            let settings = try CloudSettings.load(
-                cloud: invocation.value("os-cloud"), environment: processEnvironment(), readFile: readTextFile)
-            let authority = settings.caFile.map { ClientTLS(caPath: $0) } ?? ClientTLS()
-            let http = HTTPClient(tls: authority)
-            let client = CloudClient(settings: settings) { request throws(HTTPClientError) in
-                try await http.send(request)
-            }
-            let context = ClientContext(client: client, terminal: terminal, wantsJSON: invocation.has("json"))
-            do { try await body(invocation, context) } catch {
-                await http.shutdown()
-                throw error
-            }
-            await http.shutdown()
+            try await asClient(invocation, terminal, body)
             return 0
         }
+    }
+
+    /// As `client`; `alone` says of what was typed that no cloud is needed, and runs it then.
+    static func client(
+        _ name: String, _ summary: String, details: String, arguments: [ArgumentSpec], options: [OptionSpec],
+        alone: @escaping @Sendable (Invocation, Terminal) throws -> Bool,
+        _ body: @escaping @Sendable (Invocation, ClientContext) async throws -> Void
+    ) -> Command {
+        Command(
+            name: name, summary: summary, details: details, arguments: arguments, options: options + common
+        ) { invocation, terminal in
+            if try alone(invocation, terminal) { return 0 }
+            try await asClient(invocation, terminal, body)
+            return 0
+        }
+    }
+
+    private static func asClient(
+        _ invocation: Invocation, _ terminal: Terminal,
+        _ body: @escaping @Sendable (Invocation, ClientContext) async throws -> Void
+    ) async throws {
+        let settings = try CloudSettings.load(
+            cloud: invocation.value("os-cloud"), environment: processEnvironment(), readFile: { try readTextFile($0) })
+        let authority = settings.caFile.map { ClientTLS(caPath: $0) } ?? ClientTLS()
+        let http = HTTPClient(tls: authority)
+        let client = CloudClient(settings: settings) { request throws(HTTPClientError) in
+            try await http.send(request)
+        }
+        let context = ClientContext(client: client, terminal: terminal, wantsJSON: invocation.has("json"))
+        do { try await body(invocation, context) } catch {
+            await http.shutdown()
+            throw error
+        }
+        await http.shutdown()
     }
 }
 

@@ -13,10 +13,17 @@ struct FileError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 /// Files below this size are read whole.
-private let wholeFileLimit = 1 << 20
+let wholeFileLimit = 1 << 20
 
 /// The file's text; `nil` when there is none.
-func readTextFile(_ path: String) throws(FileError) -> String? {
+///
+/// - Parameter limit: the most bytes; a larger file is an error.
+func readTextFile(_ path: String, limit: Int = wholeFileLimit) throws(FileError) -> String? {
+    try readFile(path, limit: limit).map { String(decoding: $0, as: UTF8.self) }
+}
+
+/// The file's bytes, likewise.
+func readFile(_ path: String, limit: Int) throws(FileError) -> [UInt8]? {
     let file = apus_open(path, O_RDONLY, 0)
     guard file >= 0 else {
         if errno == ENOENT || errno == ENOTDIR { return nil }
@@ -25,13 +32,13 @@ func readTextFile(_ path: String) throws(FileError) -> String? {
     defer { close(file) }
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 16_384)
-    while bytes.count < wholeFileLimit {
+    while bytes.count < limit {
         let count = buffer.withUnsafeMutableBytes { read(file, $0.baseAddress, $0.count) }
         if count < 0 {
             if errno == EINTR { continue }
             throw FileError(path: path, call: "read", code: errno)
         }
-        if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+        if count == 0 { return bytes }
         bytes += buffer[..<count]
     }
     throw FileError(path: path, call: "read", code: EFBIG)

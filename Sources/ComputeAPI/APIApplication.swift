@@ -39,7 +39,9 @@ public struct APIApplication: Sendable {
         router.mount("/apus/v1/image-data", imageDataRouter(service: images))
         router.mount(
             "/apus/v1",
-            adminRouter(database: database, conductor: conductor, authenticate: authenticate, now: now))
+            adminRouter(
+                database: database, conductor: conductor, serviceDownTime: settings.serviceDownTime,
+                availabilityZone: settings.availabilityZone, authenticate: authenticate, now: now))
         router.on(.get, "/") { request in Self.index(baseURL(of: request)) }
         let metadata = SignedMetadata(database, imageStorage, settings)
         router.notFound = { request in

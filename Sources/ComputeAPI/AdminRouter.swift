@@ -7,14 +7,20 @@ internal import Telemetry
 
 /// Apus's own calls: tasks and the enrolment of hosts, for administrators, and what Nova's API does not tell of servers.
 /// Mount it at `/apus/v1`.
+///
+/// - Parameters:
+///   - serviceDownTime: `[DEFAULT] service_down_time`.
+///   - availabilityZone: `[DEFAULT] default_availability_zone`.
 public func adminRouter(
-    database: ControlDatabase, conductor: ConductorLink, authenticate: @escaping APIAuthenticator,
+    database: ControlDatabase, conductor: ConductorLink, serviceDownTime: Duration = .seconds(25),
+    availabilityZone: String = "nova", authenticate: @escaping APIAuthenticator,
     now: @escaping @Sendable () -> Timestamp
 ) -> Router {
     var routes = AdminRoutes(database: database, conductor: conductor, authenticate: authenticate, now: now)
     routes.addTasks()
     routes.addHosts()
     routes.addGuestAgent()
+    routes.addFleet(downAfter: serviceDownTime, zone: availabilityZone)
     return routes.router
 }
 

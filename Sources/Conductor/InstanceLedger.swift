@@ -202,7 +202,8 @@ struct InstanceLedger: Sendable {
                 }
                 if leavingHost { (instance.host, instance.postponedReport) = (nil, nil) }
                 instance.settle()
-                instance.fault = InstanceFault(code: 500, message: failure.message, createdAt: now)
+                instance.fault = InstanceFault(
+                    code: 500, message: failure.message, details: failure.details, createdAt: now)
             }
         } catch let error as StoreError {
             // Overtaken or gone: the newer action's task writes the record. This one's action still ends.

@@ -32,15 +32,17 @@ public struct Failure: Error, Sendable, Hashable, Codable, CustomStringConvertib
     public var message: String
     /// Whether the same request, sent again later or to another host, may succeed.
     public var isRetriable: Bool
+    /// More, for administrators: a line each.
+    public var details: String?
 
-    public init(_ kind: FailureKind, _ message: String, isRetriable: Bool = false) {
-        (self.kind, self.message, self.isRetriable) = (kind, message, isRetriable)
+    public init(_ kind: FailureKind, _ message: String, isRetriable: Bool = false, details: String? = nil) {
+        (self.kind, self.message, self.isRetriable, self.details) = (kind, message, isRetriable, details)
     }
 
     public var description: String { "\(kind.rawValue): \(message)" }
 
     enum CodingKeys: String, CodingKey {
-        case kind, message
+        case kind, message, details
         case isRetriable = "retriable"
     }
 }

@@ -82,6 +82,14 @@ public struct PlacementRefusal: Sendable, Hashable, Codable {
         (self.hostsConsidered, self.reasons) = (hostsConsidered, reasons)
     }
 
+    /// A line for each reason: `RamFilter: 2 hosts short of memory, nearest by 2048 MiB`.
+    public var details: String {
+        reasons.map { reason in
+            "\(reason.filter): \(reason.hosts) host\(reason.hosts == 1 ? "" : "s") \(reason.reason)"
+                + (reason.nearestMiss.map { ", nearest by \($0)" } ?? "")
+        }.joined(separator: "\n")
+    }
+
     /// `No valid host was found. Of 3 hosts: 2 short of memory (nearest by 2048 MiB), 1 disabled.`
     public var message: String {
         guard hostsConsidered > 0 else { return "No valid host was found. No compute host has reported yet." }

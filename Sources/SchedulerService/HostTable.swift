@@ -19,6 +19,7 @@ actor HostTable {
     private var zones: [HostName: String] = [:]
     /// Where members of groups were put that the database may not show yet.
     private var picks = GroupPicks()
+    private let log = Logger("scheduler")
     private var generator = SystemRandomNumberGenerator()
     private let decisions = Metrics.shared.counter(
         "scheduler_decisions_total", help: "Decisions by outcome.")
@@ -48,7 +49,15 @@ actor HostTable {
         case .placed(let selections):
             decisions.increment(labels: [("outcome", "placed")])
             picks.note(selections, of: request, at: moment)
-        case .refused: decisions.increment(labels: [("outcome", "refused")])
+        case .refused(let refusal):
+            decisions.increment(labels: [("outcome", "refused")])
+            log.notice(
+                "no host",
+                [
+                    "instance": request.instances.first, "count": request.instances.count,
+                    "hosts": refusal.hostsConsidered,
+                    "reasons": refusal.details.split(separator: "\n").joined(separator: "; "),
+                ])
         }
         return decision
     }

@@ -1,6 +1,6 @@
 public import Configuration
 internal import Model
-internal import Scheduling
+public import Scheduling
 
 /// The scheduler's options, under Nova's names wherever Nova has the option.
 public enum SchedulerOptions {
@@ -124,7 +124,7 @@ public enum SchedulerOptions {
 
 extension Configuration {
     /// What the filters and weighers read.
-    func schedulingOptions() throws(Failure) -> SchedulingOptions {
+    public func schedulingOptions() -> SchedulingOptions {
         var options = SchedulingOptions()
         options.driver = SchedulerDriver(rawValue: self[SchedulerOptions.driver]) ?? .filter
         options.refreshInterval = self[SchedulerOptions.refreshInterval]

@@ -31,7 +31,7 @@ public final class SchedulerService: Sendable {
         let tls = try await ServerIdentity.tls(
             for: listen, advertised: configuration[SchedulerOptions.advertisedURL], hostName: hostName,
             authority: authority, isPlaintextAllowed: configuration[RPCOptions.allowPlaintext])
-        let options = try configuration.schedulingOptions()
+        let options = configuration.schedulingOptions()
         let table = HostTable(
             database: database,
             downAfter: configuration[DatabaseOptions.serviceDownTime],

@@ -108,9 +108,6 @@ struct DocumentReader {
 
     func missing(_ member: String) -> DocumentError { DocumentError(name(member), "it is wanted") }
 
-    /// What a host's own report has beside what is read of it.
-    mutating func drop(_ names: [String]) { for name in names { members[name] = nil } }
-
     func finish() throws(DocumentError) {
         guard let stray = members.keys.min() else { return }
         throw DocumentError(name(stray), "there is no such member")

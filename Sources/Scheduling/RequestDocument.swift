@@ -15,24 +15,24 @@ extension PlacementRequest {
         guard instances.count <= 1_000 else { throw DocumentError(reader.name("instances"), "1 to 1000 are wanted") }
         while instances.count < count { instances.append(InstanceID("instance-\(instances.count + 1)")) }
         self.init(
-            instances: instances, resources: resources, projectID: ProjectID(try reader.text("projectID") ?? ""),
-            availabilityZone: try reader.text("availabilityZone"),
-            ignoredHosts: Set((try reader.texts("ignoredHosts") ?? []).map { HostName($0) }),
-            schedulerHints: try reader.textLists("schedulerHints") ?? [:],
+            instances: instances, resources: resources, projectID: ProjectID(try reader.text("project_id") ?? ""),
+            availabilityZone: try reader.text("availability_zone"),
+            ignoredHosts: Set((try reader.texts("ignored_hosts") ?? []).map { HostName($0) }),
+            schedulerHints: try reader.textLists("scheduler_hints") ?? [:],
             alternates: try reader.whole("alternates", in: 0...1_000) ?? 2)
         self.flavor = flavor
-        imageID = try reader.text("imageID").map { ImageID($0) }
-        imageProperties = try reader.textMap("imageProperties") ?? [:]
-        forcedHost = try reader.text("forcedHost").map { HostName($0) }
-        forcedNode = try reader.text("forcedNode")
-        requestedHost = try reader.text("requestedHost").map { HostName($0) }
-        requestedNode = try reader.text("requestedNode")
-        triedHosts = try Self.hosts(&reader, "triedHosts")
-        sameHosts = try Self.hosts(&reader, "sameHosts")
-        differentHosts = try Self.hosts(&reader, "differentHosts")
-        otherFlavorHosts = try Self.hosts(&reader, "otherFlavorHosts")
+        imageID = try reader.text("image_id").map { ImageID($0) }
+        imageProperties = try reader.textMap("image_properties") ?? [:]
+        forcedHost = try reader.text("forced_host").map { HostName($0) }
+        forcedNode = try reader.text("forced_node")
+        requestedHost = try reader.text("requested_host").map { HostName($0) }
+        requestedNode = try reader.text("requested_node")
+        triedHosts = try Self.hosts(&reader, "tried_hosts")
+        sameHosts = try Self.hosts(&reader, "same_hosts")
+        differentHosts = try Self.hosts(&reader, "different_hosts")
+        otherFlavorHosts = try Self.hosts(&reader, "other_flavor_hosts")
         if var given = try reader.object("group") { group = try Group(&given) }
-        if var counts = try reader.object("imagePropertyCounts") {
+        if var counts = try reader.object("image_property_counts") {
             var found: [HostName: [String: Int]] = [:]
             for host in counts.names { found[HostName(host)] = try counts.wholeMap(host) }
             imagePropertyCounts = found
@@ -56,7 +56,7 @@ extension PlacementRequest.Group {
         let members = try reader.wholeMap("members") ?? [:]
         self.init(
             id: ServerGroupID(try reader.text("id") ?? "group"), policy: policy,
-            maxServersPerHost: try reader.whole("maxServersPerHost", in: 1...1_000_000) ?? 1,
+            maxServersPerHost: try reader.whole("max_servers_per_host", in: 1...1_000_000) ?? 1,
             members: Dictionary(members.map { (HostName($0.key), $0.value) }, uniquingKeysWith: { $1 }))
         try reader.finish()
     }
@@ -69,11 +69,11 @@ extension Flavor {
         let name = try given.text("name") ?? "flavor"
         self.init(
             id: FlavorID(try given.text("id") ?? name), name: name, vcpus: try given.whole("vcpus", in: amounts) ?? 1,
-            memoryMiB: try given.whole("memoryMiB", in: amounts) ?? 512,
-            rootGiB: try given.whole("rootGiB", in: amounts) ?? 0,
-            ephemeralGiB: try given.whole("ephemeralGiB", in: amounts) ?? 0,
-            swapMiB: try given.whole("swapMiB", in: amounts) ?? 0,
-            extraSpecs: try given.textMap("extraSpecs") ?? [:])
+            memoryMiB: try given.whole("memory_mib", in: amounts) ?? 512,
+            rootGiB: try given.whole("root_gib", in: amounts) ?? 0,
+            ephemeralGiB: try given.whole("ephemeral_gib", in: amounts) ?? 0,
+            swapMiB: try given.whole("swap_mib", in: amounts) ?? 0,
+            extraSpecs: try given.textMap("extra_specs") ?? [:])
         try given.finish()
     }
 }

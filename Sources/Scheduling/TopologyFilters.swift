@@ -129,7 +129,7 @@ extension Rejection {
         }
         let (reason, unit): (String, String) =
             switch item.resource {
-            case "cells": ("short of NUMA cells with room", "cells")
+            case "cells": ("short of NUMA cells with room", item.requested - item.free == 1 ? "cell" : "cells")
             case "dedicated_cpus": ("short of dedicated CPUs in a NUMA cell", "CPUs")
             case "shared_cpus": ("short of shared CPUs in a NUMA cell", "CPUs")
             case "cell_memory_mib": ("short of memory in a NUMA cell", "MiB")

@@ -197,6 +197,7 @@ struct ReferenceTests {
             }
             let asked = Self.request(&dice)
             let now = Timestamp(microseconds: Int64(round) * 10)
+            let told = round % 4 == 0 ? quick.explanation(of: asked) : nil
             var (one, other) = (dice, dice)
             let quickly = quick.select(asked, now: now, using: &one)
             let plainly = plain.select(asked, now: now, using: &other)
@@ -211,6 +212,12 @@ struct ReferenceTests {
             default: Issue.record("seed \(seed), round \(round): \(quickly) is not \(plainly)")
             }
             #expect(quick.hosts == plain.hosts)
+            if let told, asked.instances.count == 1 {
+                if case .placed(let lists) = quickly, options.hostSubsetSize == 1 {
+                    #expect(lists == [Array(told.order.prefix(1 + asked.alternates))], "seed \(seed), round \(round)")
+                }
+                if case .refused(let refusal) = quickly { #expect(told.refusal == refusal) }
+            }
         }
     }
 }

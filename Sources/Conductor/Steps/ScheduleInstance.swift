@@ -37,7 +37,7 @@ struct ScheduleInstance: TaskStep {
             if context.now() < patientUntil, refusal.reasons.contains(where: { $0.reason == "down" }) {
                 return .wait(until: context.now() + .milliseconds(500))
             }
-            throw Failure(.noValidHost, refusal.message)
+            throw Failure(.noValidHost, refusal.message, details: refusal.details)
         }
         state.candidates = hosts
         return .next
