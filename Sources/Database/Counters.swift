@@ -6,8 +6,16 @@ enum Counter: String {
     case hostRevision = "host_revision"
     case serviceID = "service_id"
     case hostID = "host_id"
+    case serviceRevision = "service_revision"
+    /// How many services have been deleted.
+    case serviceRemovals = "service_removals"
     case aggregateID = "aggregate_id"
     case aggregateRevision = "aggregate_revision"
+
+    /// The number that was given last.
+    func last(_ connection: SQLiteConnection) throws -> Int64 {
+        try connection.first("SELECT value FROM counters WHERE name = ?", [.text(rawValue)]) { $0.int64(0) } ?? 0
+    }
 
     /// The next number; part of the transaction in which it is used.
     func next(_ connection: SQLiteConnection) throws -> Int64 {

@@ -69,5 +69,12 @@ enum Schema {
         Migration(
             version: 2,
             sql: "CREATE INDEX instances_by_state ON instances (vm_state, deleted_at);"),
+        Migration(
+            version: 3,
+            sql: """
+                INSERT INTO counters (name, value) VALUES ('service_revision', 0), ('service_removals', 0);
+                ALTER TABLE services ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
+                CREATE INDEX services_by_revision ON services (revision);
+                """),
     ]
 }

@@ -43,6 +43,20 @@ public struct ServiceHeartbeat: Sendable, Hashable {
     }
 }
 
+/// Up to where somebody has read the services.
+public struct ServiceMark: Sendable, Hashable {
+    var revision: Int64
+    var removals: Int64
+}
+
+/// What is new since a mark.
+public struct ServiceChanges: Sendable, Hashable {
+    public var mark: ServiceMark
+    public var services: [ServiceRecord]
+    /// Whether there are no others than these.
+    public var isAll: Bool
+}
+
 /// The services and when each was last heard of.
 public struct ServiceStore: Sendable {
     let database: SQLiteDatabase
@@ -55,15 +69,17 @@ public struct ServiceStore: Sendable {
     public func record(_ beats: [ServiceHeartbeat]) async throws {
         guard !beats.isEmpty else { return }
         try await database.write { connection in
+            // One number for all of the batch: readers see all of it or nothing.
+            let revision = try Counter.serviceRevision.next(connection)
             for beat in beats {
                 let known = try connection.execute(
                     """
-                    UPDATE services SET version = ?, report_count = report_count + 1,
+                    UPDATE services SET version = ?, revision = ?, report_count = report_count + 1,
                         last_seen_at = CASE WHEN last_seen_at BETWEEN ? AND ? THEN last_seen_at ELSE ? END
                     WHERE host = ? AND binary_name = ?
                     """,
                     [
-                        SQLValue(beat.version), .integer(beat.at.microseconds),
+                        SQLValue(beat.version), .integer(revision), .integer(beat.at.microseconds),
                         .integer((beat.at + Self.disorder).microseconds), .integer(beat.at.microseconds),
                         .text(beat.host.rawValue), .text(beat.binary),
                     ])
@@ -71,15 +87,31 @@ public struct ServiceStore: Sendable {
                 try connection.execute(
                     """
                     INSERT INTO services (uuid, id, host, binary_name, version, report_count, last_seen_at,
-                        is_disabled, disabled_reason, is_forced_down, created_at)
-                    VALUES (?, ?, ?, ?, ?, 1, ?, 0, NULL, 0, ?)
+                        is_disabled, disabled_reason, is_forced_down, created_at, revision)
+                    VALUES (?, ?, ?, ?, ?, 1, ?, 0, NULL, 0, ?, ?)
                     """,
                     [
                         .text(makeUUID()), .integer(try Counter.serviceID.next(connection)),
                         .text(beat.host.rawValue), .text(beat.binary), SQLValue(beat.version),
-                        .integer(beat.at.microseconds), .integer(beat.at.microseconds),
+                        .integer(beat.at.microseconds), .integer(beat.at.microseconds), .integer(revision),
                     ])
             }
+        }
+    }
+
+    /// What has changed of the services with this binary's name since `mark`; all of them without one, and when one has
+    /// been deleted since.
+    public func changes(since mark: ServiceMark?, binary: String) async throws -> ServiceChanges {
+        try await database.read { connection in
+            let now = ServiceMark(
+                revision: try Counter.serviceRevision.last(connection),
+                removals: try Counter.serviceRemovals.last(connection))
+            if let mark, mark == now { return ServiceChanges(mark: now, services: [], isAll: false) }
+            let isAll = mark.map { $0.removals != now.removals } ?? true
+            let services = try connection.query(
+                Self.columns + " WHERE revision > ? AND binary_name = ?",
+                [.integer(isAll ? -1 : mark?.revision ?? -1), .text(binary)], Self.record)
+            return ServiceChanges(mark: now, services: services, isAll: isAll)
         }
     }
 
@@ -111,10 +143,13 @@ public struct ServiceStore: Sendable {
             if case .some(let reason) = disabledReason { service.disabledReason = reason }
             service.isForcedDown = isForcedDown ?? service.isForcedDown
             try connection.execute(
-                "UPDATE services SET is_disabled = ?, disabled_reason = ?, is_forced_down = ? WHERE uuid = ?",
+                """
+                UPDATE services SET is_disabled = ?, disabled_reason = ?, is_forced_down = ?, revision = ?
+                WHERE uuid = ?
+                """,
                 [
                     SQLValue(service.isDisabled), SQLValue(service.disabledReason), SQLValue(service.isForcedDown),
-                    .text(uuid),
+                    .integer(try Counter.serviceRevision.next(connection)), .text(uuid),
                 ])
             return service
         }
@@ -125,6 +160,7 @@ public struct ServiceStore: Sendable {
             guard try connection.execute("DELETE FROM services WHERE uuid = ?", [.text(uuid)]) > 0 else {
                 throw StoreError.notFound("Service \(uuid)")
             }
+            _ = try Counter.serviceRemovals.next(connection)
         }
     }
 

@@ -13,6 +13,10 @@ actor HostTable {
     private var scheduler: FilterScheduler
     private var revision: Int64 = 0
     private var refreshedAt: Timestamp?
+    private var serviceMark: ServiceMark?
+    private var services: [HostName: ServiceRecord] = [:]
+    /// When the first of those that are up has not been heard of for too long, unless it is until then.
+    private var nextExpiry = Timestamp(microseconds: .min)
     /// Of the aggregates that the hosts have been put into.
     private var aggregateRevision: Int64?
     private var facts: [HostName: [AggregateFacts]] = [:]
@@ -37,7 +41,7 @@ actor HostTable {
         var request = try await RequestFacts(database: database, options: options).complete(asked)
         if isStale(at: now()) {
             let changes = try await database.hosts.changes(since: revision)
-            let agents = try await database.services.list(binary: "nova-compute")
+            let agents = try await database.services.changes(since: serviceMark, binary: "nova-compute")
             let aggregates = try await database.aggregates.table()
             refresh(changes, agents, aggregates, at: now())
         }
@@ -69,19 +73,31 @@ actor HostTable {
     }
 
     private func refresh(
-        _ changes: [HostRecord], _ agents: [ServiceRecord], _ aggregates: AggregateTable, at moment: Timestamp
+        _ changes: [HostRecord], _ agents: ServiceChanges, _ aggregates: AggregateTable, at moment: Timestamp
     ) {
         apply(changes, aggregates)
-        var status: [HostName: ServiceRecord] = [:]
-        for agent in agents { status[agent.host] = agent }
-        for name in scheduler.hosts.map(\.name) {
-            let service = status[name]
-            scheduler.setStatus(
-                of: name, isUp: service?.isUp(now: moment, downAfter: downAfter) ?? false,
-                isDisabled: service?.isDisabled ?? false)
+        if agents.isAll { services = [:] }
+        for agent in agents.services { services[agent.host] = agent }
+        serviceMark = agents.mark
+        let isBack = refreshedAt.map { moment < $0 } ?? false
+        if agents.isAll || isBack || moment > nextExpiry {
+            nextExpiry = moment + downAfter
+            for name in scheduler.hosts.map(\.name) { setStatus(of: name, at: moment) }
+        } else {
+            for agent in agents.services { setStatus(of: agent.host, at: moment) }
+            for change in changes where !change.isDeleted { setStatus(of: change.report.host, at: moment) }
         }
         refreshedAt = moment
         known.set(Double(scheduler.hosts.count))
+    }
+
+    /// A host whose heartbeats stay away is found down by the first decision after its time, which looks at all of them;
+    /// others look only at what has changed.
+    private func setStatus(of name: HostName, at moment: Timestamp) {
+        let service = services[name]
+        let isUp = service?.isUp(now: moment, downAfter: downAfter) ?? false
+        if isUp, let seen = service?.lastSeenAt { nextExpiry = min(nextExpiry, seen + downAfter) }
+        scheduler.setStatus(of: name, isUp: isUp, isDisabled: service?.isDisabled ?? false)
     }
 
     private func decide(_ request: PlacementRequest, at moment: Timestamp) -> PlacementDecision {

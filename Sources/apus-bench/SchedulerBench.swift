@@ -56,6 +56,8 @@ enum SchedulerBench {
         var filters: [String] = []
         var specs: [String: String] = [:]
         var hints: [String: [String]] = [:]
+        /// Whether the hosts have NUMA cells and devices.
+        var hasCells = false
         var isHeavy = true
     }
 
@@ -65,6 +67,8 @@ enum SchedulerBench {
         Line(
             name: "aggregates", filters: ["AggregateInstanceExtraSpecsFilter"],
             specs: ["aggregate_instance_extra_specs:ssd": "true"]),
+        Line(name: "numa", specs: ["hw:cpu_policy": "dedicated"], hasCells: true),
+        Line(name: "pci", specs: ["pci_passthrough:alias": "nic:1"], hasCells: true),
         Line(name: "traits", specs: ["trait:HW_CPU_X86_AVX512F": "required"]),
     ]
 
@@ -78,7 +82,7 @@ enum SchedulerBench {
         let before = residentBytes()
         var scheduler = try FilterScheduler(options)
         var dice = Dice(state: seed)
-        fill(&scheduler, size, &dice)
+        fill(&scheduler, size, line.hasCells, &dice)
         let bytes = max(0, residentBytes() - before)
         let count = max(200, min(20_000, 20_000_000 / size))
         var times: [Double] = []
@@ -118,7 +122,9 @@ enum SchedulerBench {
     }
 
     /// Hosts of several makes and loads, in 20 aggregates and three zones.
-    private static func fill(_ scheduler: inout FilterScheduler, _ size: Int, _ dice: inout Dice) {
+    private static func fill(
+        _ scheduler: inout FilterScheduler, _ size: Int, _ hasCells: Bool, _ dice: inout Dice
+    ) {
         let aggregates = (0..<20).map { number in
             AggregateFacts(
                 name: "a\(number)", metadata: ["ssd": number % 2 == 0 ? "true" : "false", "rack": "\(number)"])
@@ -142,8 +148,30 @@ enum SchedulerBench {
             (host.architecture, host.hypervisorType, host.hypervisorVersion) = ("x86_64", "KVM", 7_002_000)
             (host.address, host.cpuModel, host.cpuVendor) = ("10.0.0.1", "EPYC", "AMD")
             (host.traits, host.cpuFeatures) = (dice.pick(traits), features)
+            if hasCells {
+                host.cells = cells(of: total)
+                host.pciPools = [0, 1].map { node in
+                    PCIPool(
+                        vendorID: "8086", productID: "10ed", kind: .virtualFunction, numaNode: node, total: 32,
+                        free: dice.number(0...32), aliases: ["nic": "legacy"])
+                }
+            }
             scheduler.update(host)
             scheduler.setAggregates(of: host.name, [dice.pick(aggregates)], zone: "zone\(number % 3)")
+        }
+    }
+
+    /// Two cells, half of whose processors are dedicated.
+    private static func cells(of total: Resources) -> [HostCellReport] {
+        let half = total.vcpus / 2
+        return [0, 1].map { cell in
+            let (first, quarter) = (cell * half, half / 2)
+            return HostCellReport(
+                id: cell, memoryMiB: total.memoryMiB / 2, memoryUsedMiB: 0,
+                sharedCPUs: CPUSet(Set(first..<first + quarter)), sharedVCPUs: 0,
+                dedicatedCPUs: CPUSet(Set(first + quarter..<first + half)), takenCPUs: CPUSet(),
+                cores: stride(from: first, to: first + half, by: 2).map { CPUSet([$0, $0 + 1]) },
+                pages: [.init(sizeKiB: 4, total: total.memoryMiB * 128, reserved: 0, used: 0)])
         }
     }
 

@@ -48,6 +48,54 @@ struct HostTableTests {
         return refusal.reasons.map(\.reason)
     }
 
+    @Test("Heartbeats, commands and deletions are seen by the next decision; silence when its time has come")
+    func services() async throws {
+        let clock = Mutex(start)
+        let table = HostTable(
+            database: database, downAfter: .seconds(25), zone: "nova",
+            scheduler: try FilterScheduler(SchedulingOptions()), options: SchedulingOptions(),
+            now: { clock.withLock { $0 } })
+        try await add("a")
+        try await add("b", memoryMiB: 8_192)
+        func chosen() async throws -> [String] {
+            guard case .placed(let lists) = try await table.select(request(memoryMiB: 1)) else { return [] }
+            return lists.flatMap { $0 }.map(\.rawValue).sorted()
+        }
+        func beat(_ name: String) async throws {
+            try await database.services.record([
+                ServiceHeartbeat(
+                    host: HostName(name), binary: "nova-compute", version: 1, at: clock.withLock { $0 })
+            ])
+        }
+        #expect(try await chosen() == ["a", "b"])
+        let service = try #require(try await database.services.find(host: HostName("b"), binary: "nova-compute"))
+        _ = try await database.services.change(uuid: service.uuid, isDisabled: true)
+        #expect(try await chosen() == ["a"])
+        _ = try await database.services.change(uuid: service.uuid, isDisabled: false, isForcedDown: true)
+        #expect(try await chosen() == ["a"])
+        _ = try await database.services.change(uuid: service.uuid, isForcedDown: false)
+        #expect(try await chosen() == ["a", "b"])
+        clock.withLock { $0 = start + .seconds(20) }
+        try await beat("a")
+        #expect(try await chosen() == ["a", "b"])
+        clock.withLock { $0 = start + .seconds(26) }
+        #expect(try await chosen() == ["a"])
+        clock.withLock { $0 = start + .seconds(44) }
+        try await beat("b")
+        #expect(try await chosen() == ["a", "b"])
+        clock.withLock { $0 = start + .seconds(46) }
+        #expect(try await chosen() == ["b"])
+        try await beat("a")
+        #expect(try await chosen() == ["a", "b"])
+        try await database.services.delete(uuid: service.uuid)
+        #expect(try await chosen() == ["a"])
+        // A clock that goes back makes what was heard of in its future as old as it is far.
+        clock.withLock { $0 = start }
+        #expect(try await chosen() == [])
+        try await beat("a")
+        #expect(try await chosen() == ["a"])
+    }
+
     @Test("Hosts that report later are seen by the next decision, and deleted ones are not")
     func changes() async throws {
         let table = try table()
