@@ -18,6 +18,10 @@ public struct AggregateInstanceExtraSpecsFilter: HostFilter {
         PreparedAggregateSpecs(demands(request.flavor?.extraSpecs ?? [:]))
     }
 
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        VerdictKey(name, specs: request.flavor?.extraSpecs ?? [:])
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         PreparedAggregateSpecs(demands(request.flavor?.extraSpecs ?? [:])).reject(host, for: request)
     }

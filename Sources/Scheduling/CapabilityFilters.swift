@@ -16,6 +16,10 @@ public struct ComputeCapabilitiesFilter: HostFilter {
         PreparedCapabilities(request.flavor?.extraSpecs ?? [:])
     }
 
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        VerdictKey(name, specs: request.flavor?.extraSpecs ?? [:])
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         PreparedCapabilities(request.flavor?.extraSpecs ?? [:]).reject(host, for: request)
     }
@@ -74,6 +78,10 @@ public struct ImagePropertiesFilter: HostFilter {
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
         guard let properties = request.imageProperties else { return true }
         return defaultArchitecture == nil && Self.keys.allSatisfy { properties[$0] == nil }
+    }
+
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        VerdictKey(name, properties: request.imageProperties ?? [:])
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
@@ -153,6 +161,10 @@ public struct TraitsFilter: HostFilter {
 
     public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
         PreparedTraits(Self.wishes(request.flavor?.extraSpecs ?? [:]) + Self.wishes(request.imageProperties ?? [:]))
+    }
+
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        VerdictKey(name, specs: request.flavor?.extraSpecs ?? [:], properties: request.imageProperties ?? [:])
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {

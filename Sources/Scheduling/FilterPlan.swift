@@ -27,13 +27,16 @@ struct FilterPlan: Sendable {
     struct Asking {
         var prepared: any HostFilter
         var runsOncePerRequest: Bool
+        var key: VerdictKey?
     }
 
     func asking(_ request: PlacementRequest) -> [Asking] {
         var found: [Asking] = []
         for filter in others where !filter.isNeutral(for: request) {
             found.append(
-                Asking(prepared: filter.prepared(for: request), runsOncePerRequest: filter.runsOncePerRequest))
+                Asking(
+                    prepared: filter.prepared(for: request), runsOncePerRequest: filter.runsOncePerRequest,
+                    key: filter.verdictKey(for: request)))
         }
         return found
     }

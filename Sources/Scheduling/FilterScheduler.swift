@@ -20,6 +20,7 @@ public struct FilterScheduler: Sendable {
     private let subsetSize: Int
     private let shufflesEqualHosts: Bool
     private var columns: HostColumns
+    private var verdicts = VerdictCache()
     private let plan: FilterPlan
     /// The place of each host in the order of the names; empty while it is not known.
     private var ranks: [Int32] = []
@@ -53,6 +54,7 @@ public struct FilterScheduler: Sendable {
             index[state.name] = hosts.count
             hosts.append(state)
             columns.append(state)
+            verdicts.append()
             ranks = []
             return
         }
@@ -63,6 +65,7 @@ public struct FilterScheduler: Sendable {
         (state.aggregates, state.availabilityZone) = (hosts[position].aggregates, hosts[position].availabilityZone)
         hosts[position] = state
         columns.write(state, at: position)
+        verdicts.forget(position)
     }
 
     public mutating func setStatus(of name: HostName, isUp: Bool, isDisabled: Bool) {
@@ -77,6 +80,7 @@ public struct FilterScheduler: Sendable {
         guard let position = index[name] else { return }
         (hosts[position].aggregates, hosts[position].availabilityZone) = (aggregates, zone)
         columns.write(hosts[position], at: position)
+        verdicts.forget(position)
     }
 
     public mutating func remove(_ name: HostName) {
@@ -88,6 +92,7 @@ public struct FilterScheduler: Sendable {
         }
         hosts.removeLast()
         columns.moveLast(to: position)
+        verdicts.moveLast(to: position)
         ranks = []
     }
 
@@ -96,11 +101,13 @@ public struct FilterScheduler: Sendable {
         guard let position = index[name] else { return }
         body(&hosts[position])
         columns.writeAmounts(hosts[position], at: position)
+        verdicts.forget(position)
     }
 
     private mutating func put(_ state: HostState, at position: Int) {
         hosts[position] = state
         columns.writeAmounts(state, at: position)
+        verdicts.forget(position)
     }
 
     // MARK: - Decisions
@@ -144,6 +151,7 @@ public struct FilterScheduler: Sendable {
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
             columns.writeAmounts(hosts[chosen], at: chosen)
+            verdicts.forget(chosen)
             if let last = taken.last { noting(last.state, hosts[chosen]) }
             request.group?.members[hosts[chosen].name, default: 0] += 1
             selections.append([hosts[chosen].name] + ordered.prefix(request.alternates).map { hosts[$0].name })
@@ -152,13 +160,19 @@ public struct FilterScheduler: Sendable {
     }
 
     /// The hosts that every filter lets pass, in the order of the table.
-    private func pass(
+    private mutating func pass(
         _ pool: Preselection, _ asking: [FilterPlan.Asking], _ request: PlacementRequest, isFirst: Bool
     ) -> [Int] {
         if pool.isForced { return pool.positions ?? Array(hosts.indices) }
         var passing = plan.scan(columns, pool.positions, request)
         for filter in asking where isFirst || !filter.runsOncePerRequest {
-            passing.removeAll { filter.prepared.reject(hosts[$0], for: request) != nil }
+            if let key = filter.key {
+                passing = verdicts.sift(passing, of: hosts.count, key) {
+                    filter.prepared.reject(hosts[$0], for: request) == nil
+                }
+            } else {
+                passing.removeAll { filter.prepared.reject(hosts[$0], for: request) != nil }
+            }
         }
         return passing
     }

@@ -25,6 +25,9 @@ public protocol HostFilter: Sendable {
     func prepared(for request: borrowing PlacementRequest) -> any HostFilter
     /// `nil` lets the host pass.
     func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection?
+    /// What of the request its verdicts depend on beside the host; `nil` for a filter that is as quickly asked, or whose
+    /// verdicts depend on more.
+    func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey?
     /// Takes in `host` what the filter counts and one instance of the request has now.
     func consume(_ host: inout HostState, for request: borrowing PlacementRequest)
 }
@@ -35,6 +38,8 @@ extension HostFilter {
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 
     public func prepared(for request: borrowing PlacementRequest) -> any HostFilter { self }
+
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? { nil }
 
     public func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {}
 }

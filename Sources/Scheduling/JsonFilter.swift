@@ -14,6 +14,10 @@ public struct JsonFilter: HostFilter {
         PreparedQuery(request.schedulerHints["query"]?.first ?? "")
     }
 
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        VerdictKey(name, text: request.schedulerHints["query"]?.first ?? "")
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         PreparedQuery(request.schedulerHints["query"]?.first ?? "").reject(host, for: request)
     }

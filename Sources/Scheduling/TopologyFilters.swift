@@ -14,6 +14,10 @@ public struct NUMATopologyFilter: HostFilter {
         PreparedTopology(HardwareDemand(request))
     }
 
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        HardwareDemand.key(name, request)
+    }
+
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         prepared(for: request).reject(host, for: request)
     }
@@ -36,6 +40,10 @@ public struct PciPassthroughFilter: HostFilter {
 
     public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
         PreparedDevices(HardwareDemand(request))
+    }
+
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        HardwareDemand.key(name, request)
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
@@ -65,6 +73,12 @@ private struct HardwareDemand: Sendable {
         } catch {
             fault = "\(error)"
         }
+    }
+
+    static func key(_ filter: String, _ request: borrowing PlacementRequest) -> VerdictKey {
+        VerdictKey(
+            filter, specs: request.flavor?.extraSpecs ?? [:], properties: request.imageProperties ?? [:],
+            amounts: [request.flavor?.vcpus ?? 0, request.flavor?.memoryMiB ?? 0])
     }
 
     private static let names = ["numa_", "cpu_", "mem_page_size", "emulator_threads_policy", "locked_memory"]
