@@ -230,6 +230,7 @@ public struct FilterScheduler: Sendable {
         for (index, weigher) in weighers.enumerated() {
             let own = columns.multipliers[index]
             if own == nil, weigher.multiplier == 0 || weigher.isNeutral(for: request) { continue }
+            if weigher.readsHostAlone, columns.isLevel(index) { continue }
             let raw =
                 weigher.readsHostAlone
                 ? gather(columns.figures[index], passing) : passing.map { weigher.weigh(hosts[$0], for: request) }

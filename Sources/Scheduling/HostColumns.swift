@@ -12,6 +12,9 @@ struct HostColumns {
     private(set) var disk: [Int64] = []
     /// A column a weigher that reads the host alone; empty for one that reads the request, too.
     private(set) var figures: [[Double]]
+    /// Of each weigher the figure that every host has had so far; `nil` once two have differed.
+    private var common: [Double?]
+    private var isCommonKnown = false
     /// A column a weigher for which some aggregate has another multiplier.
     private(set) var multipliers: [[Double]?]
     private var zoneNumbers: [String: Int32] = [:]
@@ -21,6 +24,14 @@ struct HostColumns {
         self.weighers = weighers
         figures = weighers.map { _ in [] }
         multipliers = weighers.map { _ in nil }
+        common = weighers.map { _ in nil }
+    }
+
+    /// Whether a weigher that reads the host alone gives every host nothing: all have the same figure, and none counts by
+    /// itself.
+    func isLevel(_ index: Int) -> Bool {
+        guard let common = common[index] else { return false }
+        return weighers[index].minimum.map { common <= $0 } ?? true
     }
 
     var count: Int { isUsable.count }
@@ -58,8 +69,11 @@ struct HostColumns {
         memory[position] = Int64(RamFilter().available(host))
         disk[position] = Int64(DiskFilter().available(host))
         for index in weighers.indices where weighers[index].readsHostAlone {
-            figures[index][position] = weighers[index].weigh(host, for: .none)
+            let figure = weighers[index].weigh(host, for: .none)
+            figures[index][position] = figure
+            if !isCommonKnown { common[index] = figure } else if common[index] != figure { common[index] = nil }
         }
+        isCommonKnown = true
     }
 
     private mutating func writeMultiplier(_ host: HostState, _ index: Int, at position: Int) {

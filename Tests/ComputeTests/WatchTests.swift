@@ -103,14 +103,16 @@ struct WatchTests {
             agent.driver.host.change { $0.domains[instance.id]?.powerState = .shutdown }
             let before = agent.driver.count(.guests)
             agent.driver.fail(.guests, Failure(.timeout, "busy"), calls: (before + 1)...(before + 2))
-            // Only a comparison finds an orphan; the guest that stopped may be seen by a look that its build left behind.
+            // Only a comparison finds an orphan; the guest that stopped may be seen by a look left from its build.
             let orphan = InstanceID("ours")
             agent.driver.host.change {
                 $0.domains[orphan] = .init(name: "instance-9", powerState: .running, isOurs: true)
             }
             agent.driver.send(.resynchronise)
             try await agent.conductor.until { $0.instances.contains { $0.vmState == .stopped } }
-            while await agent.core.watcher.orphans.map(\.id) != [orphan] { try await Task.sleep(for: .milliseconds(10)) }
+            while await agent.core.watcher.orphans.map(\.id) != [orphan] {
+                try await Task.sleep(for: .milliseconds(10))
+            }
             #expect(agent.driver.count(.guests) >= before + 3)
         }
     }
