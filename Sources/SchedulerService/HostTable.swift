@@ -121,6 +121,12 @@ actor HostTable {
             for aggregate in aggregates.aggregates {
                 let shared = AggregateFacts(name: aggregate.name, metadata: aggregate.metadata)
                 for host in aggregate.hosts { facts[host, default: []].append(shared) }
+                // Said when the aggregates are read, not with each decision.
+                for (key, value) in shared.unreadable {
+                    log.warning(
+                        "an aggregate's number is none; it is passed over",
+                        ["aggregate": aggregate.name, "key": key, "value": value])
+                }
             }
         }
         for change in changes {

@@ -92,6 +92,9 @@ public enum SchedulerOptions {
     public static let weightOfUnavailable = Option<Double>(
         "metrics", "weight_of_unavailable", default: -10_000, help: "The weight of a host that lacks one of them.",
         check: { $0.isFinite ? nil : "a number" })
+    public static let requiresMetrics = Option<Bool>(
+        "metrics", "required", default: true,
+        help: "Whether a host that lacks a weighed metric is refused; else it has weight_of_unavailable.")
     public static let defaultAvailabilityZone = Option<String>(
         "DEFAULT", "default_availability_zone", default: "nova",
         help: "The zone of hosts that are in no aggregate with a zone.")
@@ -105,7 +108,7 @@ public enum SchedulerOptions {
         cpuWeight.erased, diskWeight.erased, ioOpsWeight.erased, pciWeight.erased, softAffinityWeight.erased,
         softAntiAffinityWeight.erased, buildFailureWeight.erased, hypervisorVersionWeight.erased,
         numInstancesWeight.erased, imagePropertiesWeight.erased, imagePropertyWeights.erased, metricsWeight.erased,
-        metricRatios.erased, weightOfUnavailable.erased,
+        metricRatios.erased, weightOfUnavailable.erased, requiresMetrics.erased,
     ]
 
     /// `name=number` for each; `nil` where one is not.
@@ -153,6 +156,7 @@ extension Configuration {
         options.imagePropertyWeights = SchedulerOptions.ratios(self[SchedulerOptions.imagePropertyWeights]) ?? [:]
         options.metricsWeight = self[SchedulerOptions.metricsWeight]
         options.metricRatios = SchedulerOptions.ratios(self[SchedulerOptions.metricRatios]) ?? [:]
+        options.requiresMetrics = self[SchedulerOptions.requiresMetrics]
         options.weightOfUnavailable = self[SchedulerOptions.weightOfUnavailable]
         return options
     }

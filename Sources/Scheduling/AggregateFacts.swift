@@ -7,6 +7,16 @@ public final class AggregateFacts: Sendable, Hashable {
 
     public init(name: String, metadata: [String: String]) { (self.name, self.metadata) = (name, metadata) }
 
+    /// What ought to be a number, for filters or weighers, and is none.
+    public var unreadable: [(key: String, value: String)] {
+        metadata.filter { key, value in
+            (key.hasSuffix("_allocation_ratio") || key.hasSuffix("_weight_multiplier") || Self.limits.contains(key))
+                && number(value) == nil
+        }.sorted { $0.key < $1.key }.map { (key: $0.key, value: $0.value) }
+    }
+
+    private static let limits: Set<String> = ["max_instances_per_host", "max_io_ops_per_host"]
+
     public static func == (left: AggregateFacts, right: AggregateFacts) -> Bool {
         left === right || (left.name == right.name && left.metadata == right.metadata)
     }

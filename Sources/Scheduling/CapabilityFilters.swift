@@ -64,9 +64,9 @@ private struct PreparedCapabilities: HostFilter {
 public struct ImagePropertiesFilter: HostFilter {
     public let name = "ImagePropertiesFilter"
     public let runsOncePerRequest = true
+    /// A version alone asks for nothing: it is of one of these.
     private static let keys = [
         "hw_architecture", "architecture", "img_hv_type", "hypervisor_type", "hw_vm_mode", "vm_mode",
-        "img_hv_requested_version", "hypervisor_version_requires",
     ]
     private let defaultArchitecture: String?
 
@@ -85,7 +85,10 @@ public struct ImagePropertiesFilter: HostFilter {
     }
 
     public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard let properties = request.imageProperties else { return nil }
+        guard !isNeutral(for: request), let properties = request.imageProperties else { return nil }
+        guard !host.architecture.isEmpty || !host.hypervisorType.isEmpty else {
+            return Rejection(reason: "of which it is not known what they run")
+        }
         if let text = properties["hw_architecture"] ?? properties["architecture"] ?? defaultArchitecture {
             let wanted = Self.canonical(architecture: text)
             guard wanted == Self.canonical(architecture: host.architecture) else {
@@ -110,10 +113,10 @@ public struct ImagePropertiesFilter: HostFilter {
         return nil
     }
 
-    /// A QEMU without hardware virtualization says `QEMU`, one with it `KVM`; images mean either by both.
+    /// libvirt says `QEMU` of a host, with hardware virtualization and without; images mean either by both names.
     private static func runs(_ host: String, _ wanted: String) -> Bool {
-        let names = host.lowercased() == "kvm" ? ["kvm", "qemu"] : [host.lowercased()]
-        return names.contains(wanted)
+        let family = ["kvm", "qemu"]
+        return host.lowercased() == wanted || (family.contains(host.lowercased()) && family.contains(wanted))
     }
 
     static func canonical(architecture: String) -> String {

@@ -265,7 +265,7 @@ public struct FilterScheduler: Sendable {
                 if let own {
                     for place in 0..<raw.count { sums[place] += (max(raw[place], low) - low) * scale * own[place] }
                 } else {
-                    let multiplier = weigher.multiplier
+                    let multiplier = weigher.effectiveMultiplier
                     for place in 0..<raw.count { sums[place] += (max(raw[place], low) - low) * scale * multiplier }
                 }
             }

@@ -47,7 +47,7 @@ struct HostColumns {
         disk.append(0)
         for index in weighers.indices {
             figures[index].append(0)
-            multipliers[index]?.append(weighers[index].multiplier)
+            multipliers[index]?.append(weighers[index].effectiveMultiplier)
         }
         write(host, at: count - 1)
     }
@@ -77,12 +77,12 @@ struct HostColumns {
     }
 
     private mutating func writeMultiplier(_ host: HostState, _ index: Int, at position: Int) {
-        let own = host.aggregates.isEmpty ? nil : host.least(weighers[index].multiplierKey)
+        let own = weighers[index].ownMultiplier(of: host)
         if multipliers[index] == nil {
             guard own != nil else { return }
-            multipliers[index] = Array(repeating: weighers[index].multiplier, count: count)
+            multipliers[index] = Array(repeating: weighers[index].effectiveMultiplier, count: count)
         }
-        multipliers[index]?[position] = own ?? weighers[index].multiplier
+        multipliers[index]?[position] = own ?? weighers[index].effectiveMultiplier
     }
 
     private mutating func number(of zone: String) -> Int32 {

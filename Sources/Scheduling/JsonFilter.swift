@@ -35,7 +35,11 @@ private struct PreparedQuery: HostFilter {
     func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         switch query {
         case .success(let query):
-            return query.holds(for: host) ? nil : Rejection(reason: "for which the query is not true")
+            do throws(HostQuery.Unanswerable) {
+                return try query.holds(for: host) ? nil : Rejection(reason: "for which the query is not true")
+            } catch {
+                return Rejection(reason: "for which the query has no answer: it compares \(error.what)")
+            }
         case .failure(let error):
             return Rejection(reason: "asked by a query that cannot be read: \(error.reason)")
         case nil: return nil
@@ -49,11 +53,25 @@ public struct HostQuery: Sendable {
         public var reason: String
     }
 
+    /// For one host: it asks which of two things is more that have no order.
+    struct Unanswerable: Error {
+        /// `a string with a number`
+        var what: String
+    }
+
     private enum Value {
         case json(JSON)
         case flag(Bool)
         /// Of `not`, which answers each of its arguments.
         case flags([Bool])
+
+        var typeName: String {
+            switch self {
+            case .json(let value): value.typeName
+            case .flag: "boolean"
+            case .flags: "list"
+            }
+        }
 
         /// As Python takes it: a list with anything in it is true.
         var isTrue: Bool {
@@ -82,6 +100,7 @@ public struct HostQuery: Sendable {
         } catch {
             throw Malformed(reason: "it is no JSON")
         }
+        guard query.list != nil else { throw Malformed(reason: "it is no list") }
         try Self.check(query)
     }
 
@@ -97,9 +116,9 @@ public struct HostQuery: Sendable {
         for element in elements.dropFirst() { try check(element) }
     }
 
-    func holds(for host: borrowing HostState) -> Bool {
+    func holds(for host: borrowing HostState) throws(Unanswerable) -> Bool {
         guard query.list?.isEmpty != true else { return true }
-        switch evaluate(query, host) {
+        switch try evaluate(query, host) {
         case .flags(let flags): return flags.contains(true)
         case let value?: return value.isTrue
         case nil: return false
@@ -107,7 +126,7 @@ public struct HostQuery: Sendable {
     }
 
     /// `nil` for an attribute that there is not: it is as if it had not been written.
-    private func evaluate(_ value: JSON, _ host: borrowing HostState) -> Value? {
+    private func evaluate(_ value: JSON, _ host: borrowing HostState) throws(Unanswerable) -> Value? {
         switch value {
         case .string(let text) where text.hasPrefix("$"):
             let path = text.dropFirst().split(separator: ".", omittingEmptySubsequences: false).map(String.init)
@@ -116,14 +135,14 @@ public struct HostQuery: Sendable {
             guard let name = elements.first?.text else { return .json(.array([])) }
             var arguments: [Value] = []
             for element in elements.dropFirst() {
-                if let value = evaluate(element, host) { arguments.append(value) }
+                if let value = try evaluate(element, host) { arguments.append(value) }
             }
-            return apply(name, arguments)
+            return try apply(name, arguments)
         default: return .json(value)
         }
     }
 
-    private func apply(_ name: String, _ arguments: [Value]) -> Value {
+    private func apply(_ name: String, _ arguments: [Value]) throws(Unanswerable) -> Value {
         switch name {
         case "not": return .flags(arguments.map { !$0.isTrue })
         case "and": return .flag(arguments.allSatisfy(\.isTrue))
@@ -133,24 +152,39 @@ public struct HostQuery: Sendable {
         guard let first = arguments.first, arguments.count > 1 else { return .flag(false) }
         let rest = arguments.dropFirst()
         switch name {
-        case "in": return .flag(rest.contains { Self.order(first, $0) == 0 })
-        case "=": return .flag(rest.allSatisfy { Self.order(first, $0) == 0 })
-        case "<": return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 < 0 } ?? false })
-        case ">": return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 > 0 } ?? false })
-        case "<=": return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 <= 0 } ?? false })
-        default: return .flag(rest.allSatisfy { Self.order(first, $0).map { $0 >= 0 } ?? false })
+        case "in": return .flag(rest.contains { Self.areEqual(first, $0) })
+        case "=": return .flag(rest.allSatisfy { Self.areEqual(first, $0) })
+        default: break
         }
+        for other in rest {
+            let order = try Self.order(first, other)
+            let holds =
+                switch name {
+                case "<": order < 0
+                case ">": order > 0
+                case "<=": order <= 0
+                default: order >= 0
+                }
+            guard holds else { return .flag(false) }
+        }
+        return .flag(true)
     }
 
-    /// Numbers with numbers, texts with texts; `nil` where there is no order.
-    private static func order(_ left: Value, _ right: Value) -> Int? {
+    private static func areEqual(_ left: Value, _ right: Value) -> Bool {
+        if let order = try? order(left, right) { return order == 0 }
+        guard case (.json(let one), .json(let other)) = (left, right) else { return false }
+        return one == other
+    }
+
+    /// Numbers with numbers, texts with texts.
+    private static func order(_ left: Value, _ right: Value) throws(Unanswerable) -> Int {
         switch (left, right) {
         case (.json(let one), .json(let other)):
             if let one = one.double, let other = other.double { return one < other ? -1 : one > other ? 1 : 0 }
             if let one = one.text, let other = other.text { return one < other ? -1 : one > other ? 1 : 0 }
-            return one == other ? 0 : nil
         case (.flag(let one), .flag(let other)): return one == other ? 0 : one ? 1 : -1
-        default: return nil
+        default: break
         }
+        throw Unanswerable(what: "a \(left.typeName) with a \(right.typeName)")
     }
 }

@@ -93,7 +93,7 @@ public struct ExactFilter: HostFilter {
             switch resource {
             case .cores: (request.resources.vcpus, host.total.vcpus - host.used.vcpus, "vCPU")
             case .memory: (request.resources.memoryMiB, host.total.memoryMiB - host.used.memoryMiB, "MiB")
-            case .disk: (request.resources.diskGiB, host.total.diskGiB - host.used.diskGiB, "GiB")
+            case .disk: (request.resources.diskGiB, host.freeDiskMiB / 1_024, "GiB")
             }
         guard asked == free, resource != .cores || host.total.vcpus > 0 else {
             return Rejection(reason: "not of exactly that size", shortage: abs(asked - free), unit: unit)

@@ -43,6 +43,8 @@ public struct SchedulingOptions: Sendable {
     public var metricsWeight = 1.0
     public var metricRatios: [String: Double] = [:]
     public var weightOfUnavailable = -10_000.0
+    /// Whether a host must have every metric that is weighed.
+    public var requiresMetrics = true
 
     public init() {}
 }
@@ -119,7 +121,9 @@ public enum FilterCatalog {
     /// The enabled filters in the order of the configuration, then those that are always asked.
     public static func filters(_ options: SchedulingOptions) throws(UnknownFilter) -> [any HostFilter] {
         var filters: [any HostFilter] = []
-        for name in options.enabledFilters + always.filter({ !options.enabledFilters.contains($0) }) {
+        // Where a metric is required its absence is an error in Nova; here it refuses the host that lacks it.
+        let added = always + (options.requiresMetrics && !options.metricRatios.isEmpty ? ["MetricsFilter"] : [])
+        for name in options.enabledFilters + added.filter({ !options.enabledFilters.contains($0) }) {
             guard let maker = makers.first(where: { $0.0 == name }) else { throw UnknownFilter(name: name) }
             filters.append(maker.1(options))
         }

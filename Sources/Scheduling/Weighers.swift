@@ -5,6 +5,8 @@ public protocol HostWeigher: Sendable {
     var name: String { get }
     /// Scales this weigher against the others; negative turns it round.
     var multiplier: Double { get }
+    /// Whether the multiplier counts against a host: more is worse with a positive one.
+    var isNegated: Bool { get }
     /// The key by which an aggregate gives its hosts another multiplier.
     var multiplierKey: String { get }
     /// What the least value counts as at least: with 0 a value is weighed against nothing, not against the worst host.
@@ -23,8 +25,19 @@ extension HostWeigher {
 
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 
-    /// The least of the multipliers of the host's aggregates, or the configured one.
-    func multiplier(of host: HostState) -> Double { host.least(multiplierKey) ?? multiplier }
+    public var isNegated: Bool { false }
+
+    /// What the host's figure is multiplied with: the least of the multipliers of its aggregates, or the configured one.
+    func multiplier(of host: HostState) -> Double {
+        ownMultiplier(of: host) ?? effectiveMultiplier
+    }
+
+    /// That of the host's aggregates; `nil` when none has one.
+    func ownMultiplier(of host: HostState) -> Double? {
+        host.aggregates.isEmpty ? nil : host.least(multiplierKey).map { isNegated ? -$0 : $0 }
+    }
+
+    var effectiveMultiplier: Double { isNegated ? -multiplier : multiplier }
 }
 
 /// A weigher that reads one figure.
@@ -34,17 +47,20 @@ public struct FigureWeigher: HostWeigher {
     public let multiplierKey: String
     public let minimum: Double?
     public let readsHostAlone: Bool
+    public let isNegated: Bool
     private let neutrality: @Sendable (PlacementRequest) -> Bool
     private let figure: @Sendable (HostState, PlacementRequest) -> Double
 
     init(
         _ name: String, _ multiplier: Double, key: String, minimum: Double? = nil, readsHostAlone: Bool = true,
+        isNegated: Bool = false,
         neutral: @escaping @Sendable (PlacementRequest) -> Bool = { _ in false },
         figure: @escaping @Sendable (HostState, PlacementRequest) -> Double
     ) {
         (self.name, self.multiplier, multiplierKey) = (name, multiplier, key)
         (self.minimum, self.readsHostAlone, self.figure) = (minimum, readsHostAlone, figure)
         neutrality = neutral
+        self.isNegated = isNegated
     }
 
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { neutrality(copy request) }
@@ -118,8 +134,8 @@ extension FigureWeigher {
 
     /// Avoids hosts on which builds failed.
     public static func buildFailures(_ multiplier: Double = 1_000_000) -> FigureWeigher {
-        FigureWeigher("BuildFailureWeigher", multiplier, key: "build_failure_weight_multiplier") { host, _ in
-            -Double(host.failedBuilds)
+        FigureWeigher("BuildFailureWeigher", multiplier, key: "build_failure_weight_multiplier", isNegated: true) {
+            host, _ in Double(host.failedBuilds)
         }
     }
 

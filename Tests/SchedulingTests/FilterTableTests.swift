@@ -85,10 +85,13 @@ struct FilterTableTests {
         "Properties of images",
         arguments: [
             ([:], true), (["hw_architecture": "amd64"], true), (["hw_architecture": "aarch64"], false),
-            (["img_hv_type": "qemu"], true), (["img_hv_type": "kvm"], false), (["hw_vm_mode": "hvm"], true),
-            (["hw_vm_mode": "xen"], false), (["img_hv_requested_version": ">=7.0,<8"], true),
-            (["img_hv_requested_version": ">=8"], false), (["img_hv_requested_version": "new"], false),
-            (["img_hv_requested_version": "!=7.2.0"], false), (["img_hv_requested_version": ">=7.x"], false),
+            (["img_hv_type": "qemu"], true), (["img_hv_type": "kvm"], true), (["img_hv_type": "xen"], false),
+            (["hw_vm_mode": "hvm"], true), (["img_hv_requested_version": ">=8"], true),
+            (["hw_vm_mode": "xen"], false), (["img_hv_requested_version": ">=7.0,<8", "img_hv_type": "qemu"], true),
+            (["img_hv_requested_version": ">=8", "img_hv_type": "qemu"], false),
+            (["img_hv_requested_version": "new", "img_hv_type": "qemu"], false),
+            (["img_hv_requested_version": "!=7.2.0", "img_hv_type": "qemu"], false),
+            (["img_hv_requested_version": ">=7.x", "img_hv_type": "qemu"], false),
         ])
     func images(properties: [String: String], passes: Bool) {
         let rejection = ImagePropertiesFilter().reject(host(), for: request { $0.imageProperties = properties })
@@ -219,7 +222,9 @@ struct FilterTableTests {
             (#"["or", ["=", "$host", "x"], ["=", "$host", "h"]]"#, true), (#"["not", ["=", "$host", "h"]]"#, false),
             (#"["not", ["=", "$host", "x"]]"#, true), (#"["and", ["not", ["=", "$host", "h"]]]"#, true),
             (#"["=", "$no_such", 1]"#, false), (#"["=", "$cpu_info.arch", "x86_64"]"#, true), ("[]", true), ("", true),
-            (#"["like", "$host", "h"]"#, false), ("{", false), ("5", true), (#"["<", "$host", 5]"#, false),
+            (#"["like", "$host", "h"]"#, false), ("{", false), ("5", false), (#""a""#, false),
+            (#"["not", ["<", "$host", 5]]"#, false),
+            (#"["not", ["=", "$host", 5]]"#, true), (#"["in", "$host", 5, "h"]"#, true), (#"["<", "$host", 5]"#, false),
             (#"["=", {"a": 1}, 1]"#, false),
         ])
     func queries(text: String, passes: Bool) {
@@ -597,6 +602,49 @@ struct HardwareFilterTests {
         #expect(filter.reject(both, for: asks(["pci_passthrough:alias": "any:2,one:1"]))?.shortage == 1)
         filter.consume(&both, for: asks(["pci_passthrough:alias": "any:1,one:1"]))
         #expect(both.pciPools?.map(\.free) == [0, 0])
+    }
+
+    @Test("A weighed metric that a host lacks refuses it where it is required, and weighs little where not")
+    func metrics() throws {
+        var options = SchedulingOptions()
+        options.metricRatios = ["cpu.percent": -1]
+        #expect(try FilterCatalog.filters(options).last?.name == "MetricsFilter")
+        for (isRequired, expected) in [(true, ["a"]), (false, ["a", "b"])] {
+            options.requiresMetrics = isRequired
+            var scheduler = try FilterScheduler(options)
+            scheduler.update(
+                host {
+                    $0.name = HostName("a")
+                    $0.metrics = ["cpu.percent": 1]
+                })
+            scheduler.update(host { $0.name = HostName("b") })
+            let asked = request { $0.alternates = 2 }
+            #expect(scheduler.explanation(of: asked).order.map(\.rawValue) == expected)
+        }
+    }
+
+    @Test("Failed builds count against a host by the least multiplier of its aggregates")
+    func failures() {
+        let weigher = FigureWeigher.buildFailures(2)
+        let plain = host { $0.failedBuilds = 3 }
+        #expect(weigher.weigh(plain, for: request()) == 3 && weigher.multiplier(of: plain) == -2)
+        let own = host {
+            $0.aggregates = aggregates(
+                ["build_failure_weight_multiplier": "5"], ["build_failure_weight_multiplier": "7"])
+        }
+        #expect(weigher.multiplier(of: own) == -5)
+    }
+
+    @Test("What ought to be a number in an aggregate's metadata and is none is told")
+    func unreadable() {
+        let facts = AggregateFacts(
+            name: "a",
+            metadata: [
+                "cpu_allocation_ratio": "two", "ram_weight_multiplier": " 2.5 ", "max_io_ops_per_host": "",
+                "ssd": "true", "disk_allocation_ratio": "inf",
+            ])
+        #expect(
+            facts.unreadable.map(\.key) == ["cpu_allocation_ratio", "disk_allocation_ratio", "max_io_ops_per_host"])
     }
 
     @Test("A request's traits and hints are asked for whatever the configuration lists")
