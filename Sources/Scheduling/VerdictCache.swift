@@ -22,6 +22,7 @@ struct VerdictCache: Sendable {
     enum Verdict: UInt8 { case unknown, passes, refused }
 
     private struct Table {
+        var key: VerdictKey
         var verdicts: [UInt8]
         var usedAt: Int
     }
@@ -29,49 +30,68 @@ struct VerdictCache: Sendable {
     /// Keys at once; the one that was used longest ago makes room.
     private static let limit = 32
 
-    private var tables: [VerdictKey: Table] = [:]
+    private var tables: [Table] = []
+    private var places: [VerdictKey: Int] = [:]
     private var clock = 0
 
     /// Keeps those of `positions` that pass; asks for what is not known.
+    ///
+    /// - Parameter count: how many hosts there are.
     mutating func sift(
         _ positions: [Int], of count: Int, _ key: VerdictKey, _ passes: (Int) -> Bool
     ) -> [Int] {
-        clock += 1
-        var table = tables.removeValue(forKey: key) ?? Table(verdicts: Array(repeating: 0, count: count), usedAt: clock)
-        table.usedAt = clock
+        let place = place(of: key, count)
+        var verdicts: [UInt8] = []
+        swap(&verdicts, &tables[place].verdicts)
         var kept: [Int] = []
         kept.reserveCapacity(positions.count)
         for position in positions {
-            switch Verdict(rawValue: table.verdicts[position]) {
+            switch Verdict(rawValue: verdicts[position]) {
             case .passes: kept.append(position)
             case .refused: break
             case .unknown, nil:
                 let verdict: Verdict = passes(position) ? .passes : .refused
-                table.verdicts[position] = verdict.rawValue
+                verdicts[position] = verdict.rawValue
                 if verdict == .passes { kept.append(position) }
             }
         }
-        if tables.count >= Self.limit, let oldest = tables.min(by: { $0.value.usedAt < $1.value.usedAt }) {
-            tables[oldest.key] = nil
-        }
-        tables[key] = table
+        swap(&verdicts, &tables[place].verdicts)
         return kept
+    }
+
+    private mutating func place(of key: VerdictKey, _ count: Int) -> Int {
+        clock += 1
+        if let known = places[key] {
+            tables[known].usedAt = clock
+            return known
+        }
+        let table = Table(key: key, verdicts: Array(repeating: 0, count: count), usedAt: clock)
+        if tables.count < Self.limit {
+            tables.append(table)
+            places[key] = tables.count - 1
+            return tables.count - 1
+        }
+        let oldest = tables.indices.min { tables[$0].usedAt < tables[$1].usedAt } ?? 0
+        places[tables[oldest].key] = nil
+        tables[oldest] = table
+        places[key] = oldest
+        return oldest
     }
 
     /// The host at `position` is not what it was.
     mutating func forget(_ position: Int) {
-        for key in tables.keys { tables[key]?.verdicts[position] = 0 }
+        for place in tables.indices { tables[place].verdicts[position] = 0 }
     }
 
     mutating func append() {
-        for key in tables.keys { tables[key]?.verdicts.append(0) }
+        for place in tables.indices { tables[place].verdicts.append(0) }
     }
 
     /// The last host moves to `position`.
     mutating func moveLast(to position: Int) {
-        for key in tables.keys {
-            guard let last = tables[key]?.verdicts.popLast() else { continue }
-            if let count = tables[key]?.verdicts.count, position < count { tables[key]?.verdicts[position] = last }
+        for place in tables.indices {
+            let last = tables[place].verdicts.removeLast()
+            if position < tables[place].verdicts.count { tables[place].verdicts[position] = last }
         }
     }
 }

@@ -221,3 +221,33 @@ struct ReferenceTests {
         }
     }
 }
+
+@Suite("Verdicts that are kept")
+struct VerdictCacheTests {
+    @Test("Each host is asked once for a key, and again when it has changed; the oldest key makes room")
+    func kept() {
+        var cache = VerdictCache()
+        var asked: [Int] = []
+        func sift(_ key: String, count: Int = 3) -> [Int] {
+            asked = []
+            return cache.sift(Array(0..<count), of: count, VerdictKey("F", text: key)) { position in
+                asked.append(position)
+                return position != 1
+            }
+        }
+        #expect(sift("a") == [0, 2] && asked == [0, 1, 2])
+        #expect(sift("a") == [0, 2] && asked == [])
+        cache.forget(2)
+        #expect(sift("a") == [0, 2] && asked == [2])
+        cache.append()
+        #expect(sift("a", count: 4) == [0, 2, 3] && asked == [3])
+        // The last takes the place of the first.
+        cache.moveLast(to: 0)
+        #expect(sift("a") == [0, 2] && asked == [])
+        cache.moveLast(to: 2)
+        #expect(sift("a", count: 2) == [0] && asked == [])
+        for number in 0..<32 { _ = sift("\(number)", count: 2) }
+        #expect(sift("31", count: 2) == [0] && asked == [])
+        #expect(sift("a", count: 2) == [0] && asked == [0, 1])
+    }
+}
