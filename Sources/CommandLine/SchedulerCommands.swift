@@ -195,18 +195,6 @@ private func short(_ value: Double) -> String {
 
 // MARK: - replay
 
-/// The same numbers for the same seed.
-private struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
-
 @Sendable private func replayTrace(_ invocation: Invocation, _ terminal: Terminal) async throws -> Int32 {
     guard let hosts = invocation.value("hosts") else { throw CommandError.usage("--hosts is wanted.") }
     let seed = try invocation.number("seed", in: 0...Int.max) ?? 1
@@ -215,7 +203,7 @@ private struct SeededGenerator: RandomNumberGenerator {
         throw CommandError.usage("Either a TRACE or --generate is wanted.")
     }
     var replay = Replay(try scheduler(hosts, invocation))
-    var generator = SeededGenerator(state: UInt64(seed))
+    var generator = SeededGenerator(seed: UInt64(seed))
     var times: [Double] = []
     func run(_ event: TraceEvent) {
         let start = ContinuousClock.now

@@ -21,11 +21,7 @@ private func showFleet(
     let services = Dictionary(
         try await database.services.list(binary: "nova-compute").map { ($0.host, $0) }, uniquingKeysWith: { $1 })
     let table = try await database.aggregates.table()
-    var facts: [HostName: [AggregateFacts]] = [:]
-    for aggregate in table.aggregates {
-        let shared = AggregateFacts(name: aggregate.name, metadata: aggregate.metadata)
-        for host in aggregate.hosts { facts[host, default: []].append(shared) }
-    }
+    let facts = AggregateFacts.byHost(table.aggregates)
     let hosts = records.map { record in
         let service = services[record.report.host]
         var host = HostState(

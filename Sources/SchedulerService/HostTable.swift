@@ -117,12 +117,11 @@ actor HostTable {
     private func apply(_ changes: [HostRecord], _ aggregates: AggregateTable) {
         let isRegrouped = aggregateRevision != aggregates.revision
         if isRegrouped {
-            (facts, zones, aggregateRevision) = ([:], aggregates.zones, aggregates.revision)
+            facts = AggregateFacts.byHost(aggregates.aggregates)
+            (zones, aggregateRevision) = (aggregates.zones, aggregates.revision)
             for aggregate in aggregates.aggregates {
-                let shared = AggregateFacts(name: aggregate.name, metadata: aggregate.metadata)
-                for host in aggregate.hosts { facts[host, default: []].append(shared) }
                 // Said when the aggregates are read, not with each decision.
-                for (key, value) in shared.unreadable {
+                for (key, value) in AggregateFacts(name: aggregate.name, metadata: aggregate.metadata).unreadable {
                     log.warning(
                         "an aggregate's number is none; it is passed over",
                         ["aggregate": aggregate.name, "key": key, "value": value])

@@ -1,4 +1,4 @@
-internal import Model
+public import Model
 
 /// What filters and weighers read of an aggregate; many hosts share one.
 public final class AggregateFacts: Sendable, Hashable {
@@ -16,6 +16,16 @@ public final class AggregateFacts: Sendable, Hashable {
     }
 
     private static let limits: Set<String> = ["max_instances_per_host", "max_io_ops_per_host"]
+
+    /// The facts of each host's aggregates, in their order; hosts of one aggregate share one.
+    public static func byHost(_ aggregates: [Aggregate]) -> [HostName: [AggregateFacts]] {
+        var found: [HostName: [AggregateFacts]] = [:]
+        for aggregate in aggregates {
+            let shared = AggregateFacts(name: aggregate.name, metadata: aggregate.metadata)
+            for host in aggregate.hosts { found[host, default: []].append(shared) }
+        }
+        return found
+    }
 
     public static func == (left: AggregateFacts, right: AggregateFacts) -> Bool {
         left === right || (left.name == right.name && left.metadata == right.metadata)

@@ -3,7 +3,7 @@ internal import Synchronization
 
 /// Passes hosts whose aggregates have what the flavor's extra specs demand: those without a scope, and those of the scope
 /// `aggregate_instance_extra_specs`.
-public struct AggregateInstanceExtraSpecsFilter: HostFilter {
+public struct AggregateInstanceExtraSpecsFilter: PreparingFilter {
     public let name = "AggregateInstanceExtraSpecsFilter"
     public let runsOncePerRequest = true
     private static let scope = "aggregate_instance_extra_specs"
@@ -20,10 +20,6 @@ public struct AggregateInstanceExtraSpecsFilter: HostFilter {
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
         VerdictKey(name, specs: request.flavor?.extraSpecs ?? [:])
-    }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        PreparedAggregateSpecs(demands(request.flavor?.extraSpecs ?? [:])).reject(host, for: request)
     }
 
     private func demands(_ specs: [String: String]) -> [(String, String)] {

@@ -2,7 +2,7 @@ public import Model
 
 /// Passes hosts that have what the flavor's extra specs demand of them: those of the scope `capabilities`, and those
 /// without a scope that name an attribute of a host.
-public struct ComputeCapabilitiesFilter: HostFilter {
+public struct ComputeCapabilitiesFilter: PreparingFilter {
     public let name = "ComputeCapabilitiesFilter"
     public let runsOncePerRequest = true
 
@@ -18,10 +18,6 @@ public struct ComputeCapabilitiesFilter: HostFilter {
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
         VerdictKey(name, specs: request.flavor?.extraSpecs ?? [:])
-    }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        PreparedCapabilities(request.flavor?.extraSpecs ?? [:]).reject(host, for: request)
     }
 }
 
@@ -152,7 +148,7 @@ public struct ImagePropertiesFilter: HostFilter {
 
 /// Passes hosts with every trait that the flavor or the image requires, and none that the flavor forbids
 /// (`trait:HW_CPU_X86_AVX=required`). In Nova Placement asks that.
-public struct TraitsFilter: HostFilter {
+public struct TraitsFilter: PreparingFilter {
     public let name = "TraitsFilter"
     public let runsOncePerRequest = true
 
@@ -168,11 +164,6 @@ public struct TraitsFilter: HostFilter {
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
         VerdictKey(name, specs: request.flavor?.extraSpecs ?? [:], properties: request.imageProperties ?? [:])
-    }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        PreparedTraits(Self.wishes(request.flavor?.extraSpecs ?? [:]) + Self.wishes(request.imageProperties ?? [:]))
-            .reject(host, for: request)
     }
 
     private static func wishes(_ settings: [String: String]) -> [(String, String)] {

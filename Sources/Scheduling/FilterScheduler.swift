@@ -147,7 +147,8 @@ public struct FilterScheduler: Sendable {
             let chosen = ordered.remove(at: drawn)
             taken.append((chosen, hosts[chosen]))
             // Of a host that was forced, too: what it gives is gone all the same.
-            for filter in asking { filter.prepared.consume(&hosts[chosen], for: request) }
+            let before = hosts[chosen]
+            for filter in asking { filter.prepared.consume(&hosts[chosen], chosenAs: before, for: request) }
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
             columns.writeAmounts(hosts[chosen], at: chosen)

@@ -29,7 +29,10 @@ public protocol HostFilter: Sendable {
     /// verdicts depend on more.
     func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey?
     /// Takes in `host` what the filter counts and one instance of the request has now.
-    func consume(_ host: inout HostState, for request: borrowing PlacementRequest)
+    ///
+    /// - Parameter before: the host as it was chosen: another filter may have taken its share of `host` already, and both
+    ///   must mean the same place on it.
+    func consume(_ host: inout HostState, chosenAs before: borrowing HostState, for request: borrowing PlacementRequest)
 }
 
 extension HostFilter {
@@ -41,7 +44,24 @@ extension HostFilter {
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? { nil }
 
-    public func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {}
+    public func consume(
+        _ host: inout HostState, chosenAs before: borrowing HostState, for request: borrowing PlacementRequest
+    ) {}
+}
+
+/// A filter that reads the request first: what it says of a host is what its prepared form says.
+protocol PreparingFilter: HostFilter {}
+
+extension PreparingFilter {
+    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
+        prepared(for: request).reject(host, for: request)
+    }
+
+    public func consume(
+        _ host: inout HostState, chosenAs before: borrowing HostState, for request: borrowing PlacementRequest
+    ) {
+        prepared(for: request).consume(&host, chosenAs: before, for: request)
+    }
 }
 
 /// Passes every host.

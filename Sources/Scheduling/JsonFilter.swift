@@ -1,7 +1,7 @@
 public import Model
 
 /// Passes hosts for which the query of the hint `query` is true: `[">=", "$free_ram_mb", 1024]`.
-public struct JsonFilter: HostFilter {
+public struct JsonFilter: PreparingFilter {
     public let name = "JsonFilter"
 
     public init() {}
@@ -16,10 +16,6 @@ public struct JsonFilter: HostFilter {
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
         VerdictKey(name, text: request.schedulerHints["query"]?.first ?? "")
-    }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        PreparedQuery(request.schedulerHints["query"]?.first ?? "").reject(host, for: request)
     }
 }
 

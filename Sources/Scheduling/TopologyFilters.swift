@@ -3,7 +3,7 @@ internal import HostTopology
 public import Model
 
 /// Passes hosts on whose NUMA cells the guest's own cells, dedicated CPUs and pages have room.
-public struct NUMATopologyFilter: HostFilter {
+public struct NUMATopologyFilter: PreparingFilter {
     public let name = "NUMATopologyFilter"
 
     public init() {}
@@ -17,19 +17,11 @@ public struct NUMATopologyFilter: HostFilter {
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
         HardwareDemand.key(name, request)
     }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        prepared(for: request).reject(host, for: request)
-    }
-
-    public func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {
-        prepared(for: request).consume(&host, for: request)
-    }
 }
 
 /// Passes hosts with enough free devices of each alias that the flavor names, near enough to the guest's cells. Which
 /// device it is, and that a physical function and its virtual ones exclude each other, is decided by the host's claim.
-public struct PciPassthroughFilter: HostFilter {
+public struct PciPassthroughFilter: PreparingFilter {
     public let name = "PciPassthroughFilter"
 
     public init() {}
@@ -44,14 +36,6 @@ public struct PciPassthroughFilter: HostFilter {
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
         HardwareDemand.key(name, request)
-    }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        prepared(for: request).reject(host, for: request)
-    }
-
-    public func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {
-        prepared(for: request).consume(&host, for: request)
     }
 }
 
@@ -125,9 +109,11 @@ private struct PreparedTopology: HostFilter {
         }
     }
 
-    func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {
+    func consume(
+        _ host: inout HostState, chosenAs before: borrowing HostState, for request: borrowing PlacementRequest
+    ) {
         // A host that was forced may have no room: its own claim says so.
-        guard let cells = host.cells, let placement = try? demand.place(on: host) else { return }
+        guard let cells = host.cells, let placement = try? demand.place(on: before) else { return }
         let topology = HostTopology(cells)
         var usage = TopologyUsage(cells)
         usage.add(placement, on: topology)
@@ -175,8 +161,10 @@ private struct PreparedDevices: HostFilter {
         }
     }
 
-    func consume(_ host: inout HostState, for request: borrowing PlacementRequest) {
-        guard let pools = host.pciPools, case .success(let taken) = choose(pools, on: host) else { return }
+    func consume(
+        _ host: inout HostState, chosenAs before: borrowing HostState, for request: borrowing PlacementRequest
+    ) {
+        guard let pools = before.pciPools, case .success(let taken) = choose(pools, on: before) else { return }
         for pool in taken { host.pciPools?[pool].free -= 1 }
     }
 

@@ -6,14 +6,9 @@ internal import Scheduling
 /// of several sizes, each pick consumed, with the default filters and all weighers; in one thread.
 enum SchedulerBench {
     private struct Dice: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var mixed = state
-            mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-            return mixed ^ (mixed >> 31)
-        }
+        private var generator: SeededGenerator
+        init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
+        mutating func next() -> UInt64 { generator.next() }
         mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &self) }
         mutating func pick<T>(_ list: [T]) -> T { list[number(0...list.count - 1)] }
     }
@@ -81,7 +76,7 @@ enum SchedulerBench {
         options.enabledFilters += line.filters
         let before = residentBytes()
         var scheduler = try FilterScheduler(options)
-        var dice = Dice(state: seed)
+        var dice = Dice(seed: seed)
         fill(&scheduler, size, line.hasCells, &dice)
         let bytes = max(0, residentBytes() - before)
         let count = max(200, min(20_000, 20_000_000 / size))

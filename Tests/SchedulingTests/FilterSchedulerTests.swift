@@ -2,17 +2,6 @@ import Model
 import Scheduling
 import Testing
 
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
-
 private func host(_ name: String, vcpus: Int = 8, memory: Int = 8_192, disk: Int = 100) -> HostState {
     HostState(name: HostName(name), total: Resources(vcpus: vcpus, memoryMiB: memory, diskGiB: disk))
 }
@@ -41,7 +30,7 @@ private let noon = Timestamp(seconds: 43_200)
     @Test("The host with most free memory comes first, the others follow as alternates")
     func order() {
         var subject = scheduler([host("a", memory: 2_048), host("b", memory: 8_192), host("c", memory: 4_096)])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         #expect(
             subject.select(request(), now: noon, using: &generator) == .placed([["b", "c", "a"].map(HostName.init)]))
     }
@@ -51,7 +40,7 @@ private let noon = Timestamp(seconds: 43_200)
         var counting = host("a", memory: 2_048)
         counting.guestOverheadMiB = 64
         var subject = scheduler([counting])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         #expect(subject.select(request(memory: 960), now: noon, using: &generator) == .placed([[HostName("a")]]))
         #expect(subject.hosts[0].used.memoryMiB == 1_024)
         guard case .refused(let refusal) = subject.select(request(memory: 961), now: noon, using: &generator) else {
@@ -70,7 +59,7 @@ private let noon = Timestamp(seconds: 43_200)
         ])
     func shortage(asked: PlacementRequest, reason: String, nearest: String) {
         var subject = scheduler([host("a"), host("b", vcpus: 4, memory: 1_024, disk: 50)])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         guard case .refused(let refusal) = subject.select(asked, now: noon, using: &generator) else {
             Issue.record("placed what cannot fit")
             return
@@ -90,7 +79,7 @@ private let noon = Timestamp(seconds: 43_200)
         var elsewhere = host("elsewhere")
         elsewhere.availabilityZone = "east"
         var subject = scheduler([down, disabled, elsewhere, host("skipped")])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         let decision = subject.select(
             request(zone: "nova", ignoring: [HostName("skipped")]), now: noon, using: &generator)
         guard case .refused(let refusal) = decision else {
@@ -107,7 +96,7 @@ private let noon = Timestamp(seconds: 43_200)
     @Test("No host at all is said as such")
     func empty() {
         var subject = scheduler([])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         #expect(
             subject.select(request(), now: noon, using: &generator)
                 == .refused(PlacementRefusal(hostsConsidered: 0, reasons: [])))
@@ -117,7 +106,7 @@ private let noon = Timestamp(seconds: 43_200)
     @Test("A burst spreads: each pick consumes what the next one sees")
     func consumption() {
         var subject = scheduler([host("a", memory: 4_096), host("b", memory: 4_096)])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         guard case .placed(let lists) = subject.select(request(8), now: noon, using: &generator) else {
             Issue.record("eight times 1 GiB fit two hosts of 4 GiB")
             return
@@ -130,7 +119,7 @@ private let noon = Timestamp(seconds: 43_200)
     @Test("All or nothing: a burst that does not fit takes nothing")
     func allOrNothing() {
         var subject = scheduler([host("a", memory: 4_096)])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         guard case .refused = subject.select(request(5), now: noon, using: &generator) else {
             Issue.record("placed five GiB on four")
             return
@@ -141,7 +130,7 @@ private let noon = Timestamp(seconds: 43_200)
     @Test("A report measured before the pick does not undo it; one measured after it does")
     func staleReport() {
         var subject = scheduler([host("a")])
-        var generator = SplitMix(state: 1)
+        var generator = SeededGenerator(seed: 1)
         _ = subject.select(request(memory: 4_096), now: noon, using: &generator)
         var late = host("a")
         late.measuredAt = noon - .seconds(1)
@@ -183,7 +172,7 @@ private let noon = Timestamp(seconds: 43_200)
         for seed in 0..<64 {
             var subject = scheduler(
                 [host("a", memory: 9_000), host("b", memory: 8_000), host("c", memory: 7_000)], subset: 2)
-            var generator = SplitMix(state: UInt64(seed))
+            var generator = SeededGenerator(seed: UInt64(seed))
             if case .placed(let lists) = subject.select(request(), now: noon, using: &generator),
                 let first = lists.first?.first
             {

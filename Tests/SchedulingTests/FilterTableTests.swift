@@ -586,6 +586,27 @@ struct HardwareFilterTests {
         }
     }
 
+    @Test("A guest's devices are taken near the very cells that it takes")
+    func nearItsOwn() {
+        var scheduler = FilterScheduler(filters: [NUMATopologyFilter(), PciPassthroughFilter()], weighers: [])
+        scheduler.update(big())
+        var generator = SystemRandomNumberGenerator()
+        let asked = asks(
+            [
+                "hw:cpu_policy": "dedicated", "hw:pci_numa_affinity_policy": "required",
+                "pci_passthrough:alias": "nic:2",
+            ],
+            vcpus: 4)
+        for round in 1...2 {
+            let decision = scheduler.select(asked, now: Timestamp(microseconds: Int64(round)), using: &generator)
+            #expect(decision == .placed([[HostName("h")]]))
+            let host = scheduler.hosts[0]
+            let taken = Set(host.cells?.filter { !$0.takenCPUs.isEmpty }.map(\.id) ?? [])
+            #expect(taken.count == round)
+            #expect(Set(host.pciPools?.filter { $0.free == 0 }.compactMap(\.numaNode) ?? []) == taken)
+        }
+    }
+
     @Test("Two aliases that share a sort of device are told apart by what is left for each")
     func shared() {
         let filter = PciPassthroughFilter()
@@ -600,7 +621,7 @@ struct HardwareFilterTests {
         ]
         #expect(filter.reject(both, for: asks(["pci_passthrough:alias": "any:1,one:1"])) == nil)
         #expect(filter.reject(both, for: asks(["pci_passthrough:alias": "any:2,one:1"]))?.shortage == 1)
-        filter.consume(&both, for: asks(["pci_passthrough:alias": "any:1,one:1"]))
+        filter.consume(&both, chosenAs: both, for: asks(["pci_passthrough:alias": "any:1,one:1"]))
         #expect(both.pciPools?.map(\.free) == [0, 0])
     }
 

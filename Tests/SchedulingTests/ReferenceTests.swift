@@ -37,7 +37,8 @@ private struct ReferenceScheduler {
             var ordered = order(passing, request)
             let drawn = Int.random(in: 0..<min(subsetSize, ordered.count), using: &generator)
             let chosen = ordered.remove(at: drawn)
-            for filter in filters { filter.consume(&hosts[chosen], for: request) }
+            let state = hosts[chosen]
+            for filter in filters { filter.consume(&hosts[chosen], chosenAs: state, for: request) }
             hosts[chosen].consume(request.resources)
             hosts[chosen].measuredAt = max(hosts[chosen].measuredAt, now)
             request.group?.members[hosts[chosen].name, default: 0] += 1
@@ -66,14 +67,9 @@ private struct ReferenceScheduler {
 }
 
 private struct Dice: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
+    private var generator: SeededGenerator
+    init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
+    mutating func next() -> UInt64 { generator.next() }
     mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &self) }
     mutating func chance(_ percent: Int) -> Bool { number(1...100) <= percent }
     mutating func pick<T>(_ list: [T]) -> T { list[number(0...list.count - 1)] }
@@ -158,7 +154,7 @@ struct ReferenceTests {
 
     @Test("On random fleets with random requests, one after the other", arguments: 1...80)
     func same(seed: UInt64) throws {
-        var dice = Dice(state: seed)
+        var dice = Dice(seed: seed)
         var options = SchedulingOptions()
         options.enabledFilters = FilterCatalog.names.filter { name in
             FilterCatalog.defaults.contains(name) || (!name.hasPrefix("Exact") && dice.chance(20))
