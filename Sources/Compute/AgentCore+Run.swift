@@ -36,6 +36,7 @@ extension AgentCore {
                     services.addTask { try await heartbeats().run() }
                     services.addTask { await periodicRunner(isCompared: isCompared).run() }
                     services.addTask { try await serve(serving) }
+                    services.addTask { await prefetch.run() }
                     if configuration[ComputeOptions.servesMetadata] {
                         services.addTask { await metadataService.run() }
                     }

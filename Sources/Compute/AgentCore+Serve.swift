@@ -85,7 +85,11 @@ extension AgentCore {
             try await dispatcher.cancel(params.header)
             return RPCConfirmation()
         }
-        let (tracker, host) = (tracker, identity.host)
+        let (tracker, host, prefetch) = (tracker, identity.host, prefetch)
+        rpc.register(CacheImage.self, allowed: [.conductor]) { params, _ in
+            guard params.host == host else { throw Failure(.notFound, "this is host \(host), not \(params.host)") }
+            return CacheImage.Result(isCached: try await prefetch.ask(params))
+        }
         rpc.register(DescribeClaims.self, allowed: [.conductor]) { params, _ in
             guard params.host == host else { throw Failure(.notFound, "this is host \(host), not \(params.host)") }
             guard (0...DescribeClaims.Params.eventLimit).contains(params.events) else {

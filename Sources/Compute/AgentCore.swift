@@ -27,6 +27,7 @@ struct AgentCore: Sendable {
     let reporter: HostReporter
     let comparison: Comparison
     let recovery: Recovery
+    let prefetch: ImagePrefetch
     let sequence: SequenceCounter
 
     private static let log = Logger("agent")
@@ -134,10 +135,15 @@ struct AgentCore: Sendable {
                 await recovery.ended(id)
                 reporter.trigger()
             })
+        let images = ImageFetcher(
+            host: host, client: client, http: http, allowsPlaintext: configuration[RPCOptions.allowPlaintext])
+        let prefetch = ImagePrefetch { order in
+            try await driver.cacheImage(order.image) { offset, write in
+                try await images.fetch(order.image, for: .cache(order.task), from: offset, write)
+            }
+        }
         let tools = OperationTools(
-            driver: driver,
-            images: ImageFetcher(
-                host: host, client: client, http: http, allowsPlaintext: configuration[RPCOptions.allowPlaintext]),
+            driver: driver, images: images,
             uploads: ImageUploader(
                 host: host, client: client, http: http, allowsPlaintext: configuration[RPCOptions.allowPlaintext]),
             now: now, shutdownGrace: configuration[ComputeOptions.shutdownTimeout],
@@ -155,6 +161,7 @@ struct AgentCore: Sendable {
             driver: driver,
             journal: journal, tracker: tracker, http: http, client: client, engine: engine, dispatcher: dispatcher,
             outbox: outbox, watcher: watcher, reporter: reporter, comparison: comparison, recovery: recovery,
+            prefetch: prefetch,
             sequence: sequence)
     }
 

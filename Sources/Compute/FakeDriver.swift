@@ -163,6 +163,10 @@ public final class FakeDriver: VirtDriver {
                 .imageUnacceptable,
                 "image \(image.id) needs \(image.virtualSizeBytes) bytes, the flavor's disk has \(flavor.rootGiB) GiB")
         }
+        try await cacheImage(image, source: source)
+    }
+
+    public func cacheImage(_ image: ImageReference, source: @escaping ImageSource) async throws {
         try await imageFetch.take()
         defer { imageFetch.give() }
         guard !host.state.images.contains(image.sha512) else { return }

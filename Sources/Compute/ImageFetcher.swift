@@ -11,11 +11,10 @@ struct ImageFetcher: ImageFetching {
     let allowsPlaintext: Bool
 
     func fetch(
-        _ image: ImageReference, for instance: InstanceID, from offset: Int64,
+        _ image: ImageReference, for use: ImageUse, from offset: Int64,
         _ write: @escaping @Sendable ([UInt8]) async throws -> Void
     ) async throws {
-        let ticket = try await client.call(
-            GetImageTicket.self, .init(host: host, instance: instance, image: image.id))
+        let ticket = try await ticket(for: image.id, use)
         guard ticket.url.hasPrefix("https://") || allowsPlaintext || isLoopbackURL(ticket.url) else {
             throw Failure(.forbidden, "image \(image.id) is offered in plaintext beyond this machine")
         }
@@ -44,6 +43,15 @@ struct ImageFetcher: ImageFetching {
             throw error.failure
         }
         try check(response, image, upTo: received.withLock { max($0, 0) })
+    }
+
+    private func ticket(for image: ImageID, _ use: ImageUse) async throws -> GetImageTicket.Result {
+        switch use {
+        case .instance(let id):
+            try await client.call(GetImageTicket.self, .init(host: host, instance: id, image: image))
+        case .cache(let task):
+            try await client.call(GetCacheTicket.self, .init(host: host, task: task, image: image))
+        }
     }
 
     private func check(

@@ -164,6 +164,8 @@ public protocol VirtDriver: Sendable {
     /// afresh as the base. One download however many ask. Refuses an image larger than `flavor`'s root disk, and disks
     /// that do not fit on the host. An image that is there stays for ten minutes at least.
     func prepareImage(_ image: ImageReference, for flavor: Flavor, source: @escaping ImageSource) async throws
+    /// The same for no guest: only the image counts. Used or not, it stays as long as the cache keeps unused images.
+    func cacheImage(_ image: ImageReference, source: @escaping ImageSource) async throws
     /// Reserves what the NICs of an instance need, and names them.
     func plugNetwork(_ instance: Instance) async throws -> [NetworkInterface]
     func unplugNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws

@@ -1,3 +1,4 @@
+internal import Model
 public import Configuration
 internal import PCIDevices
 

@@ -29,12 +29,12 @@ extension ComputeRoutes {
             }
         }
         add(.get, "os-aggregates/{id}", rule: "os-aggregates:show") { call in
-            let id = try number(call)
-            guard let found = try await parts.database.aggregates.find(id) else { throw unknown(call) }
+            let id = try aggregateNumber(call)
+            guard let found = try await parts.database.aggregates.find(id) else { throw unknownAggregate(call) }
             return answer(found, call)
         }
         add(.put, "os-aggregates/{id}", rule: "os-aggregates:update") { call in
-            let id = try number(call)
+            let id = try aggregateNumber(call)
             var (fields, _) = try BodyFields.body(call.request.bytes, member: "aggregate")
             let name = try fields.name("name")
             let zone = try zoneName(&fields)
@@ -50,7 +50,7 @@ extension ComputeRoutes {
                 }, call)
         }
         add(.delete, "os-aggregates/{id}", rule: "os-aggregates:delete") { call in
-            let id = try number(call)
+            let id = try aggregateNumber(call)
             try await translated(call.parameter("id")) { try await parts.database.aggregates.delete(id) }
             return HTTPResponse(200)
         }
@@ -67,7 +67,7 @@ private func act(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTT
     switch action {
     case "add_host", "remove_host":
         try call.require("os-aggregates:\(action)")
-        let id = try number(call)
+        let id = try aggregateNumber(call)
         var fields = try BodyFields(value, as: action)
         let host = HostName(try fields.requiredText("host"))
         try fields.finish()
@@ -84,7 +84,7 @@ private func act(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTT
             }, call)
     case "set_metadata":
         try call.require("os-aggregates:set_metadata")
-        let id = try number(call)
+        let id = try aggregateNumber(call)
         var fields = try BodyFields(value, as: action)
         guard let given = fields.take("metadata"), let metadata = given.members, metadata.count <= 1_024 else {
             throw APIError.badRequest("Invalid input for field/attribute set_metadata: metadata is wanted, an object.")
@@ -130,14 +130,16 @@ private func checkZone(_ zone: String) throws(APIError) {
     }
 }
 
-private func number(_ call: ComputeCall) throws(APIError) -> Int64 {
+/// The number in the path of an aggregate.
+func aggregateNumber(_ call: ComputeCall) throws(APIError) -> Int64 {
     guard let id = Int64(call.parameter("id")) else {
         throw .badRequest("Invalid aggregate id \(call.parameter("id").prefix(255)): a whole number is wanted.")
     }
     return id
 }
 
-private func unknown(_ call: ComputeCall) -> APIError {
+/// The answer for an aggregate that is not there.
+func unknownAggregate(_ call: ComputeCall) -> APIError {
     .notFound("Aggregate \(call.parameter("id")) could not be found.")
 }
 

@@ -35,38 +35,35 @@ extension ComputeRoutes {
             try await parts.database.flavors.delete(try await findFlavor(call, parts).id)
             return HTTPResponse(202)
         }
-        add(.post, "flavors/{id}/action", rule: nil) { call in
-            let members = try call.body().members ?? [:]
-            guard members.count == 1, let name = members.keys.first,
-                let rule = [
-                    "addTenantAccess": "os-flavor-access:add_tenant_access",
-                    "removeTenantAccess": "os-flavor-access:remove_tenant_access",
-                ][name]
-            else {
-                throw APIError.badRequest("There is no such action: \(members.keys.sorted().joined(separator: ", "))")
-            }
-            try call.require(rule)
-            _ = try await findFlavor(call, parts)
-            throw APIError.notAvailable("Giving single projects access to a flavor")
-        }
     }
 }
 
 /// The flavor named in the path, if the caller may see it.
 func findFlavor(_ call: ComputeCall, _ parts: ComputeParts) async throws -> Flavor {
     let id = call.parameter("id")
-    guard let flavor = try await parts.database.flavors.find(FlavorID(id)), flavor.isPublic || call.caller.isAdmin
-    else { throw APIError.notFound("Flavor \(id) could not be found.") }
+    guard let flavor = try await visibleFlavor(FlavorID(id), call, parts) else {
+        throw APIError.notFound("Flavor \(id) could not be found.")
+    }
     return flavor
+}
+
+/// The flavor of this id, if the caller may use it: a public one, or one that the caller's project has access to.
+func visibleFlavor(_ id: FlavorID, _ call: ComputeCall, _ parts: ComputeParts) async throws -> Flavor? {
+    guard let flavor = try await parts.database.flavors.find(id) else { return nil }
+    if flavor.isPublic || call.caller.isAdmin { return flavor }
+    let isGranted = try await parts.database.flavorAccess.isGranted(id, to: call.caller.projectID)
+    return isGranted ? flavor : nil
 }
 
 private func listFlavors(_ call: ComputeCall, _ parts: ComputeParts, isDetailed: Bool) async throws -> HTTPResponse {
     let leastDisk = try amount(call, "minDisk")
     let leastMemory = try amount(call, "minRam")
     let wantsPublic = try visibility(call)
+    let granted =
+        call.caller.isAdmin ? [] : try await parts.database.flavorAccess.flavors(of: call.caller.projectID)
     let flavors = try await parts.database.flavors.list().filter { flavor in
         flavor.rootGiB >= leastDisk && flavor.memoryMiB >= leastMemory
-            && (wantsPublic.map { $0 == flavor.isPublic } ?? true)
+            && (granted.contains(flavor.id) || wantsPublic.map { $0 == flavor.isPublic } ?? true)
     }
     let page = try call.page(of: try sorted(flavors, call), maximum: parts.settings.maxLimit) { $0.id.rawValue }
     return jsonAnswer(capacity: 64 + page.things.count * 640) { writer in
@@ -90,7 +87,8 @@ private func amount(_ call: ComputeCall, _ name: String) throws(APIError) -> Int
     return amount
 }
 
-/// Which flavors are listed: `nil` for all. Others than administrators see public ones only, whatever they ask.
+/// Which flavors are listed: `nil` for all. Others than administrators see public ones and those
+/// that their project has access to, whatever they ask.
 private func visibility(_ call: ComputeCall) throws(APIError) -> Bool? {
     guard call.caller.isAdmin, let text = call.query["is_public"] else { return true }
     if text.lowercased() == "none" { return nil }

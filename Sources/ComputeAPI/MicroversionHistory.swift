@@ -36,7 +36,7 @@ enum MicroversionHistory {
         MicroversionChange(4, "reserved fixed addresses", .notServed("os-fixed-ips")),
         MicroversionChange(5, "anybody may filter servers by ip6"),
         MicroversionChange(6, "remote consoles"),
-        MicroversionChange(7, "no access lists for public flavors", .notServed("flavor access")),
+        MicroversionChange(7, "no access lists for public flavors"),
         MicroversionChange(8, "console protocol mks"),
         MicroversionChange(9, "servers show locked"),
         MicroversionChange(10, "administrators name the user of a key pair"),

@@ -140,8 +140,7 @@ private struct ServerCreation: Sendable {
     }
 
     private func flavor() async throws -> Flavor {
-        guard let flavor = try await parts.database.flavors.find(FlavorID(request.flavor)),
-            flavor.isPublic || call.caller.isAdmin, !flavor.isDisabled
+        guard let flavor = try await visibleFlavor(FlavorID(request.flavor), call, parts), !flavor.isDisabled
         else { throw APIError.badRequest("Flavor \(request.flavor) could not be found.") }
         if flavor.rootGiB == 0 { try call.require("servers:create:zero_disk_flavor") }
         return flavor

@@ -12,6 +12,7 @@ struct TaskRetry: Sendable {
     func retry(_ row: TaskRow) async throws -> TaskRow {
         guard row.status.isFinished else { return try await hasten(row) }
         guard row.status != .succeeded else { throw APIError.conflict("Task \(row.id) has succeeded.") }
+        if row.kind == TaskKind.cacheImages { return try await cacheAgain(row) }
         guard TaskKind.repeatable.contains(row.kind), let instance = row.instance else {
             let kinds = TaskKind.repeatable.sorted().joined(separator: ", ")
             throw APIError.conflict(
@@ -26,6 +27,15 @@ struct TaskRetry: Sendable {
             throw APIError.conflict("Task \(row.id) is at work: \(row.owner ?? "somebody") has it.")
         }
         return try await database.tasks.find(row.id) ?? row
+    }
+
+    private func cacheAgain(_ row: TaskRow) async throws -> TaskRow {
+        let old = try TaskEngine.state(CacheImagesTaskState.self, of: row)
+        let again = try TaskEngine.makeRow(
+            kind: row.kind, requestID: row.requestID, state: CacheImagesTaskState(host: old.host, images: old.images),
+            now: now)
+        try await database.tasks.insert(again)
+        return again
     }
 
     private func insertAgain(_ row: TaskRow, _ instance: InstanceID) async throws -> TaskRow {

@@ -41,6 +41,10 @@ public enum ConductorOptions {
         "conductor", "max_concurrent_tasks", default: 256,
         help: "How many tasks of one kind a conductor carries at once.",
         check: { (1...10_000).contains($0) ? nil : "a number from 1 to 10000" })
+    public static let precacheConcurrency = Option<Int>(
+        "image_cache", "precache_concurrency", default: 1,
+        help: "On how many hosts at once a conductor has images cached before they are needed.",
+        check: { (1...10_000).contains($0) ? nil : "a number from 1 to 10000" })
 
     public static let trimInterval = Option<Duration>(
         "conductor", "task_trim_interval", default: .seconds(600),
@@ -57,7 +61,7 @@ public enum ConductorOptions {
         schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
         CommonOptions.periodicEnable.erased, rescueTimeout.erased, shelvedPollInterval.erased,
         lapsedPollInterval.erased, trimInterval.erased,
-        taskRetention.erased,
+        taskRetention.erased, precacheConcurrency.erased,
     ]
 }
 

@@ -46,9 +46,10 @@ public final class ConductorService: Sendable {
             services: database.services, hosts: database.hosts,
             downAfter: configuration[DatabaseOptions.serviceDownTime])
         let concurrency = configuration[ConductorOptions.maxConcurrentBuilds]
+        var limits = Dictionary(uniqueKeysWithValues: TaskKind.all.map { ($0, concurrency) })
+        limits[TaskKind.cacheImages] = configuration[ConductorOptions.precacheConcurrency]
         engine = TaskEngine(
-            storage: database.tasks, owner: "conductor@\(hostName)",
-            limits: Dictionary(uniqueKeysWithValues: TaskKind.all.map { ($0, concurrency) }), now: now)
+            storage: database.tasks, owner: "conductor@\(hostName)", limits: limits, now: now)
         let agents = AgentDirectory(
             credentials: database.credentials, connections: connections, isPlaintextAllowed: isPlaintextAllowed)
         let schedulerCredential = try await ServiceCredentials(

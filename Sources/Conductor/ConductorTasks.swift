@@ -53,6 +53,9 @@ struct ConductorTasks: Sendable {
             TaskDefinition<BatchTaskState>(kind: TaskKind.batch, steps: [WaitForChildren(tasks: tasks)]))
         engine.register(
             TaskDefinition<CleanupTaskState>(kind: TaskKind.cleanup, steps: [CleanupOnHost(command: command)]))
+        engine.register(
+            TaskDefinition<CacheImagesTaskState>(
+                kind: TaskKind.cacheImages, steps: [CacheOnHost(agents: command.agents, liveness: liveness)]))
     }
 
     private var buildSteps: [any TaskStep<BuildTaskState>] {

@@ -89,6 +89,10 @@ struct ReportService: Sendable {
             try requireSelf(params.host, call)
             return try await ticket(params)
         }
+        server.register(GetCacheTicket.self, allowed: [.host]) { params, call in
+            try requireSelf(params.host, call)
+            return try await cacheTicket(params)
+        }
     }
 
     private func requireSelf(_ host: HostName, _ call: RPCCall, mayBeService: Bool = false) throws {
@@ -153,10 +157,26 @@ struct ReportService: Sendable {
         else {
             throw Failure(.forbidden, "host \(params.host) has no instance that boots from image \(params.image)")
         }
+        return readTicket(params.image, params.host)
+    }
+
+    /// Only while the task is under way that wants the image on this host.
+    private func cacheTicket(_ params: GetCacheTicket.Params) async throws -> GetCacheTicket.Result {
+        guard let row = try await database.tasks.find(params.task), row.kind == TaskKind.cacheImages,
+            !row.status.isFinished
+        else { throw Failure(.forbidden, "no task \(params.task) under way wants images cached") }
+        let state = try TaskEngine.state(CacheImagesTaskState.self, of: row)
+        guard state.host == params.host, state.images.contains(where: { $0.id == params.image }) else {
+            throw Failure(.forbidden, "task \(row.id) does not want image \(params.image) on host \(params.host)")
+        }
+        return readTicket(params.image, params.host)
+    }
+
+    private func readTicket(_ image: ImageID, _ host: HostName) -> GetImageTicket.Result {
         let expiresAt = now() + ticketLifetime
         return .init(
-            url: "\(imageURL)/apus/v1/image-data/\(params.image)",
-            ticket: tickets.issue(host: params.host, image: params.image, access: .read, expiresAt: expiresAt),
+            url: "\(imageURL)/apus/v1/image-data/\(image)",
+            ticket: tickets.issue(host: host, image: image, access: .read, expiresAt: expiresAt),
             expiresAt: expiresAt)
     }
 

@@ -15,6 +15,7 @@ public final class ControlDatabase: Sendable {
     public let instances: InstanceStore
     public let actions: InstanceActionStore
     public let flavors: FlavorStore
+    public let flavorAccess: FlavorAccessStore
     public let keyPairs: KeyPairStore
     public let quotas: QuotaStore
     public let services: ServiceStore
@@ -39,6 +40,7 @@ public final class ControlDatabase: Sendable {
         do {
             try await database.migrate([
                 (Schema.component, Schema.migrations), (QuotaStore.component, QuotaStore.migrations),
+                (FlavorAccessStore.component, FlavorAccessStore.migrations),
                 (AggregateStore.component, AggregateStore.migrations),
                 (ServerGroupStore.component, ServerGroupStore.migrations),
                 (SQLiteTaskStorage.component, SQLiteTaskStorage.migrations),
@@ -60,6 +62,7 @@ public final class ControlDatabase: Sendable {
         instances = InstanceStore(database: database)
         actions = InstanceActionStore(database: database)
         flavors = FlavorStore(database: database)
+        flavorAccess = FlavorAccessStore(database: database)
         keyPairs = KeyPairStore(database: database)
         quotas = QuotaStore(database: database)
         services = ServiceStore(database: database)

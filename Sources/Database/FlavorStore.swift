@@ -80,6 +80,7 @@ public struct FlavorStore: Sendable {
             guard try connection.execute("DELETE FROM flavors WHERE id = ?", [.text(id.rawValue)]) > 0 else {
                 throw StoreError.notFound("Flavor \(id)")
             }
+            try FlavorAccessStore.remove(id, connection)
         }
     }
 

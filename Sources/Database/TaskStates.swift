@@ -21,16 +21,19 @@ public enum TaskKind {
     public static let batch = "batch"
     /// Removes from one host what an attempt may have left there; has no action of its own.
     public static let cleanup = "cleanup"
+    /// Has images in the cache of one host before they are needed there.
+    public static let cacheImages = "cache_images"
 
     public static let all: Set<String> = [
         build, delete, guest, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
+        cacheImages,
     ]
 
     /// Those that need the guest's host.
     public static let onHost: Set<String> = [guest, snapshot, backup]
 
     /// The kinds that can be run again from the beginning when they have failed.
-    public static let repeatable: Set<String> = [delete, offload, cleanup]
+    public static let repeatable: Set<String> = [delete, offload, cleanup, cacheImages]
 }
 
 /// State of a `build` or `unshelve` task. The API fills the first members, the conductor's steps the others.
@@ -170,6 +173,19 @@ public struct BatchTaskState: Sendable, Hashable, Codable {
     public var children: [TaskID]
 
     public init(children: [TaskID]) { self.children = children }
+}
+
+/// State of a `cache_images` task.
+public struct CacheImagesTaskState: Sendable, Hashable, Codable {
+    public var host: HostName
+    public var images: [ImageReference]
+    /// How many of them the host has, from the first on.
+    public var cached: Int
+
+    public init(host: HostName, images: [ImageReference]) {
+        (self.host, self.images) = (host, images)
+        cached = 0
+    }
 }
 
 /// State of a `cleanup` task.

@@ -45,7 +45,7 @@ public final class ImageService: Sendable {
     /// The image, if `caller` may see it.
     func image(_ id: String, for caller: ImageCaller) async throws -> ImageRecord {
         let id = id.lowercased()
-        guard isUUID(id), let image = try await storage.find(ImageID(id)), caller.maySee(image) else {
+        guard isLowerCaseUUID(id), let image = try await storage.find(ImageID(id)), caller.maySee(image) else {
             throw ImageError.notFound(id)
         }
         return image
@@ -70,7 +70,7 @@ public final class ImageService: Sendable {
         guard var members = document.members else { throw ImageError.invalid("The body must be a JSON object.") }
         let id: String
         if let wanted = members.removeValue(forKey: "id") {
-            guard let text = wanted.text?.lowercased(), isUUID(text) else {
+            guard let text = wanted.text?.lowercased(), isLowerCaseUUID(text) else {
                 throw ImageError.invalid("Attribute 'id' must be a uuid.")
             }
             id = text
@@ -278,7 +278,7 @@ public final class ImageService: Sendable {
     /// The image's id, if the ticket lets its bearer do this with it.
     private func verified(_ ticket: String?, _ id: String, _ access: ImageAccess) throws(ImageError) -> ImageID {
         let id = ImageID(id.lowercased())
-        guard isUUID(id.rawValue), let ticket else { throw ImageError(401, "A ticket for this image is needed.") }
+        guard isLowerCaseUUID(id.rawValue), let ticket else { throw ImageError(401, "A ticket for this image is needed.") }
         do {
             try tickets.verify(ticket, image: id, access: access, now: now())
         } catch {
@@ -295,17 +295,5 @@ public final class ImageService: Sendable {
             throw ImageError(404, "The bytes of image \(image.id) are not on this host.")
         }
         return (image, length)
-    }
-}
-
-/// Whether `text` is a uuid in lower case with dashes: the only form that becomes a file's name.
-func isUUID(_ text: String) -> Bool {
-    let bytes = Array(text.utf8)
-    guard bytes.count == 36 else { return false }
-    return bytes.enumerated().allSatisfy { index, byte in
-        switch index {
-        case 8, 13, 18, 23: byte == UInt8(ascii: "-")
-        default: (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte)
-        }
     }
 }

@@ -111,7 +111,7 @@ struct AddressTable: Sendable, Hashable {
         text.split(separator: "\n").compactMap { line in
             let parts = line.split(separator: " ").map(String.init)
             guard (3...4).contains(parts.count), let address = IPv4Address(parts[1]) else { return nil }
-            guard parts[2] == "-" || InstanceFolder.isUUID(parts[2]) else { return nil }
+            guard parts[2] == "-" || isLowerCaseUUID(parts[2]) else { return nil }
             return Entry(
                 mac: parts[0], address: address, owner: parts[2] == "-" ? nil : InstanceID(parts[2]),
                 key: parts.count == 4 ? parts[3] : nil)

@@ -148,7 +148,7 @@ extension LibvirtDriver {
     static func diskSpace(at instancesPath: String) throws(Failure) -> DiskSpace {
         let (free, total) = try Files.space(at: instancesPath)
         var promised: Int64 = 0
-        for name in try Files.names(in: instancesPath) where InstanceFolder.isUUID(name) {
+        for name in try Files.names(in: instancesPath) where isLowerCaseUUID(name) {
             let folder = try InstanceFolder(InstanceID(name), in: instancesPath)
             for (file, format) in try DiskInfo.read(folder).formats {
                 let path = folder.path + "/" + file

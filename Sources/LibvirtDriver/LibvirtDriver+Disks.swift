@@ -46,6 +46,10 @@ extension LibvirtDriver {
         try await surroundings.cache.prepare(image, source: source)
     }
 
+    public func cacheImage(_ image: ImageReference, source: @escaping ImageSource) async throws {
+        try await ready().cache.prepare(image, source: source)
+    }
+
     public func createDisks(_ guest: GuestSpecification) async throws {
         let surroundings = try ready()
         let settings = surroundings.diskSettings

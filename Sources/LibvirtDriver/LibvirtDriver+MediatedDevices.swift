@@ -86,7 +86,7 @@ struct ExistingMediatedDevice: Sendable, Hashable {
         guard let capability, let type = capability.first("type")?["id"],
             let name = document.first("name")?.text,
             let parent = document.first("parent").flatMap({ PCIDevice.address(nodeDevice: $0.text) }),
-            let uuid = capability.first("uuid")?.text ?? Self.uuid(inName: name), Self.isUUID(uuid)
+            let uuid = capability.first("uuid")?.text ?? Self.uuid(inName: name), isUUID(uuid)
         else { return nil }
         self.name = name
         device = MediatedDevice(parentAddress: parent, type: type, uuid: uuid.lowercased())
@@ -96,11 +96,6 @@ struct ExistingMediatedDevice: Sendable, Hashable {
     private static func uuid(inName name: String) -> String? {
         guard name.hasPrefix("mdev_") else { return nil }
         return name.dropFirst(5).split(separator: "_").prefix(5).joined(separator: "-")
-    }
-
-    private static func isUUID(_ text: String) -> Bool {
-        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
-        return parts.map(\.utf8.count) == [8, 4, 4, 4, 12] && parts.allSatisfy { $0.allSatisfy(\.isHexDigit) }
     }
 }
 

@@ -73,7 +73,7 @@ final class SerialPortBook: Sendable {
             var own = try Self.read(folder).filter(console.ports.contains)
             guard own.count < count else { return Array(own.prefix(count)) }
             var taken = Set(own)
-            for name in try Files.names(in: instances) where InstanceFolder.isUUID(name) {
+            for name in try Files.names(in: instances) where isLowerCaseUUID(name) {
                 taken.formUnion(try Self.read(try InstanceFolder(InstanceID(name), in: instances)))
             }
             for port in console.ports where own.count < count && !taken.contains(port) && console.isFree(port) {

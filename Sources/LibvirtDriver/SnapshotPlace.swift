@@ -11,7 +11,7 @@ struct SnapshotPlace: Sendable, Hashable {
     let name: String
 
     init(_ id: InstanceID, _ name: String, in instances: String) throws(Failure) {
-        guard InstanceFolder.isUUID(id.rawValue), InstanceFolder.isUUID(name) else {
+        guard isLowerCaseUUID(id.rawValue), isLowerCaseUUID(name) else {
             throw Failure(.invalidParameters, "a copy of '\(id)' named '\(name.prefix(64))' is not named by uuids")
         }
         folder = instances + "/" + Self.folderName
@@ -30,7 +30,7 @@ struct SnapshotPlace: Sendable, Hashable {
     /// Whose copy a file in the folder belongs to; `nil` for a file of another kind.
     static func owner(of file: String) -> SnapshotName? {
         let parts = file.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 3, InstanceFolder.isUUID(parts[0]), InstanceFolder.isUUID(parts[1]) else { return nil }
+        guard parts.count == 3, isLowerCaseUUID(parts[0]), isLowerCaseUUID(parts[1]) else { return nil }
         return SnapshotName(instance: InstanceID(parts[0]), name: parts[1])
     }
 

@@ -146,15 +146,3 @@ struct Allocation: Sendable {
         }
     }
 }
-
-/// Whether `text` is a uuid with dashes, in either letter case.
-func isUUID(_ text: String) -> Bool {
-    let bytes = Array(text.utf8)
-    guard bytes.count == 36 else { return false }
-    return bytes.enumerated().allSatisfy { index, byte in
-        switch index {
-        case 8, 13, 18, 23: byte == UInt8(ascii: "-")
-        default: (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte | 0x20)
-        }
-    }
-}

@@ -35,8 +35,12 @@ public struct SQLiteTaskStorage: TaskStorage {
     /// A storage in `database`, which has been migrated.
     public init(database: SQLiteDatabase) { self.database = database }
 
-    public func insert(_ row: TaskRow) async throws {
-        try await database.write { try Self.insert(row, on: $0) }
+    public func insert(_ row: TaskRow) async throws { try await insert([row]) }
+
+    public func insert(_ rows: [TaskRow]) async throws {
+        try await database.write { connection in
+            for row in rows { try Self.insert(row, on: connection) }
+        }
     }
 
     /// Adds a task in the caller's own transaction. Throws `TaskError.duplicate`.

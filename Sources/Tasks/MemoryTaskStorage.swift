@@ -7,10 +7,16 @@ public final class MemoryTaskStorage: TaskStorage {
 
     public init() {}
 
-    public func insert(_ row: TaskRow) async throws {
-        try rows.withLock { rows in
-            guard rows[row.id] == nil else { throw TaskError.duplicate(row.id) }
-            rows[row.id] = row
+    public func insert(_ row: TaskRow) async throws { try await insert([row]) }
+
+    public func insert(_ rows: [TaskRow]) async throws {
+        try self.rows.withLock { kept in
+            var added = kept
+            for row in rows {
+                guard added[row.id] == nil else { throw TaskError.duplicate(row.id) }
+                added[row.id] = row
+            }
+            kept = added
         }
     }
 

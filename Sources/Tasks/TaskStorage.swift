@@ -5,6 +5,9 @@ public protocol TaskStorage: Sendable {
     /// Adds a task; throws `TaskError.duplicate` when its id is taken.
     func insert(_ row: TaskRow) async throws
 
+    /// Adds all of them or none; throws `TaskError.duplicate` when one's id is taken.
+    func insert(_ rows: [TaskRow]) async throws
+
     /// Takes up to `limit` tasks whose `runnableAt` has come, longest due first, for `owner` until `until`.
     ///
     /// A task that another owner had, and lost, comes with its epoch raised by one. `wakeAt` stays as it was. Pending

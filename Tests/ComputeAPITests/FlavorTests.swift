@@ -1,5 +1,7 @@
 import ComputeAPI
+import Database
 import HTTP
+import Identity
 import Model
 import Testing
 
@@ -71,6 +73,60 @@ struct FlavorTests {
         #expect(await create(["description": "d"], at: "2.54").status == 400)
         #expect(await create(["name": "m1.nano"]).status == 409)
         #expect(await create(["id": "42"]).status == 409)
+    }
+
+    @Test("A private flavor is there for the projects that have access, and only as long")
+    func access() async throws {
+        let cloud = try await ComputeFixture()
+        try await cloud.database.identity.insert(
+            ProjectRecord(id: ProjectID("p1"), domainID: "default", name: "p1", createdAt: ComputeFixture.start))
+        for (id, isPublic) in [("p", false), ("q", false), ("open", true)] {
+            let body: JSON = [
+                "flavor": [
+                    "name": .string(id), "id": .string(id), "ram": 1, "vcpus": 1, "disk": 1,
+                    "os-flavor-access:is_public": .bool(isPublic),
+                ]
+            ]
+            #expect(await cloud.send(.post, "flavors", as: "p0/admin", body).status == 200)
+        }
+        func act(
+            _ action: String, _ tenant: JSON, on id: String = "p", as token: String = "p0/admin", at version: String = "2.7"
+        ) async -> ComputeFixture.Reply {
+            await cloud.send(
+                .post, "flavors/\(id)/action", as: token, at: version,
+                .object([action: .object(["tenant": tenant])]))
+        }
+        #expect(await cloud.send(.get, "flavors/p/os-flavor-access", as: "p0/admin").json == ["flavor_access": []])
+        let granted = await act("addTenantAccess", "p1")
+        #expect(granted.status == 200)
+        #expect(granted.json == ["flavor_access": [["flavor_id": "p", "tenant_id": "p1"]]])
+        #expect(await act("addTenantAccess", "p1").status == 409)
+        #expect(await act("addTenantAccess", "nobody").status == 400)
+        #expect(await act("addTenantAccess", 7).status == 400)
+        #expect(await act("addTenantAccess", "p1", on: "nothing").status == 404)
+        #expect(await act("addTenantAccess", "p2", as: "p1/member").status == 403)
+        #expect(await act("lendTenantAccess", "p1").status == 400)
+        // The list of a public flavor is a matter of the first versions only.
+        #expect(await act("addTenantAccess", "p1", on: "open").status == 409)
+        #expect(await act("addTenantAccess", "p1", on: "open", at: "2.6").status == 200)
+        #expect(await cloud.send(.get, "flavors/open/os-flavor-access", as: "p0/admin").status == 404)
+        #expect(await cloud.send(.get, "flavors/p/os-flavor-access", as: "p1/member").status == 403)
+
+        #expect(await cloud.send(.get, "flavors/p").status == 200)
+        #expect(await cloud.send(.get, "flavors/q").status == 404)
+        #expect(await cloud.send(.get, "flavors?is_public=false").json["flavors"]?.list?.count == 8)
+        #expect(await cloud.send(.get, "flavors/p", as: "p2/member").status == 404)
+        #expect(await cloud.send(.get, "flavors", as: "p2/member").json["flavors"]?.list?.count == 7)
+        #expect(await cloud.send(.post, "servers", ComputeFixture.server(["flavorRef": "p"])).status == 202)
+
+        #expect(await act("removeTenantAccess", "p1").json == ["flavor_access": []])
+        #expect(await act("removeTenantAccess", "p1").status == 404)
+        #expect(await cloud.send(.get, "flavors/p").status == 404)
+        #expect(await cloud.send(.post, "servers", ComputeFixture.server(["flavorRef": "p"])).status == 400)
+        // A later flavor of the same id is not that of the project's.
+        #expect(await act("addTenantAccess", "p1").status == 200)
+        #expect(await cloud.send(.delete, "flavors/p", as: "p0/admin").status == 202)
+        #expect(try await cloud.database.flavorAccess.projects(of: FlavorID("p")).isEmpty)
     }
 
     @Test("A private flavor is there for administrators only")

@@ -148,6 +148,11 @@ final class FakeConductor: Sendable {
                 url: "\(self.url)/images/\(params.image)", ticket: "ticket-\(params.instance)",
                 expiresAt: WallClock.now() + .seconds(60), stored: params.isUpload == true ? script.stored : nil)
         }
+        server.register(GetCacheTicket.self, allowed: [.host]) { params, _ in
+            GetCacheTicket.Result(
+                url: "\(self.url)/images/\(params.image)", ticket: "ticket-\(params.task)",
+                expiresAt: WallClock.now() + .seconds(60))
+        }
         var router = Router()
         server.mount(on: &router)
         router.on(.get, "/images/{id}") { request in

@@ -80,7 +80,7 @@ private final class BreakingServer: Sendable {
             sha512: "")
         let received = Mutex<[UInt8]>([])
         do {
-            try await fetcher.fetch(image, for: InstanceID("a"), from: offset) { bytes in
+            try await fetcher.fetch(image, for: .instance(InstanceID("a")), from: offset) { bytes in
                 received.withLock { $0 += bytes }
             }
             return (received.withLock { $0 }, nil)

@@ -23,6 +23,10 @@ final class PlayedHost: Sendable {
         var commands: [(name: String, header: CommandHeader)] = []
         var builds: [BuildInstance.Params] = []
         var operations: [OperateGuest.Params] = []
+        /// What was asked to be cached, and how often the host answers that it is not there yet.
+        var cached: [CacheImage.Params] = []
+        var cacheDelays = 0
+        var cacheFailure: Failure?
         var secret = ""
         var conductorSecretHash = ""
     }
@@ -62,6 +66,14 @@ final class PlayedHost: Sendable {
         }
         rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in
             try await self.take("cancel", params.header)
+        }
+        rpc.register(CacheImage.self, allowed: [.conductor]) { params, _ in
+            try self.state.withLock { state throws(Failure) in
+                state.cached.append(params)
+                if let failure = state.cacheFailure { throw failure }
+                state.cacheDelays -= 1
+                return CacheImage.Result(isCached: state.cacheDelays < 0)
+            }
         }
         rpc.register(GetConsoleOutput.self, allowed: [.conductor]) { params, _ in
             .init(output: "console of \(params.instance)\n")

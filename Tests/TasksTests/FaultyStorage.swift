@@ -55,6 +55,7 @@ final class FaultyStorage: TaskStorage {
     }
 
     func insert(_ row: TaskRow) async throws { try await base.insert(row) }
+    func insert(_ rows: [TaskRow]) async throws { try await base.insert(rows) }
 
     func lease(
         kinds: Set<String>, owner: String, until: Timestamp, now: Timestamp, limit: Int

@@ -23,7 +23,7 @@ extension OperationTools {
     /// Has an image in the host's cache.
     func prepareImage(_ image: ImageReference, for flavor: Flavor, of id: InstanceID) async throws {
         try await driver.prepareImage(image, for: flavor) { [images] offset, write in
-            try await images.fetch(image, for: id, from: offset, write)
+            try await images.fetch(image, for: .instance(id), from: offset, write)
         }
     }
 }

@@ -26,11 +26,19 @@ struct OperationTools: Sendable {
     let claimsAreReported: @Sendable () async -> Void
 }
 
+/// What an image's bytes are for, which gives the right to them.
+enum ImageUse: Sendable, Hashable {
+    /// A disk of this instance.
+    case instance(InstanceID)
+    /// The cache, as this task of a conductor wants it.
+    case cache(TaskID)
+}
+
 /// Brings an image's bytes to the host.
 protocol ImageFetching: Sendable {
     /// Gives the image's bytes from `offset` on to `write`, in order. Throws `Failure`, retriable when a later try may succeed.
     func fetch(
-        _ image: ImageReference, for instance: InstanceID, from offset: Int64,
+        _ image: ImageReference, for use: ImageUse, from offset: Int64,
         _ write: @escaping @Sendable ([UInt8]) async throws -> Void
     ) async throws
 }
