@@ -1,5 +1,5 @@
-internal import Model
 public import Configuration
+internal import Model
 internal import PCIDevices
 
 /// The options of the API service.

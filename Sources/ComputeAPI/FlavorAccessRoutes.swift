@@ -62,7 +62,7 @@ private func change(
             return try await store.revoke(flavor.id, from: project)
         }
     } catch StoreError.exists {
-        throw APIError.conflict("Flavor access already exists for flavor \(flavor.id) and project \(project) combination.")
+        throw APIError.conflict("Project \(project) has access to flavor \(flavor.id) already.")
     } catch StoreError.notFound(let what) {
         throw APIError.notFound("\(what) could not be found.")
     }

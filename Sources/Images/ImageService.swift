@@ -278,7 +278,9 @@ public final class ImageService: Sendable {
     /// The image's id, if the ticket lets its bearer do this with it.
     private func verified(_ ticket: String?, _ id: String, _ access: ImageAccess) throws(ImageError) -> ImageID {
         let id = ImageID(id.lowercased())
-        guard isLowerCaseUUID(id.rawValue), let ticket else { throw ImageError(401, "A ticket for this image is needed.") }
+        guard isLowerCaseUUID(id.rawValue), let ticket else {
+            throw ImageError(401, "A ticket for this image is needed.")
+        }
         do {
             try tickets.verify(ticket, image: id, access: access, now: now())
         } catch {

@@ -1,6 +1,7 @@
 import Database
 import HTTP
 import Model
+import Tasks
 import Testing
 
 @Suite("Aggregates and zones")
@@ -26,6 +27,40 @@ struct AggregateTests {
 
     private func add(_ cloud: ComputeFixture, _ host: String, to id: Int) async -> ComputeFixture.Reply {
         await send(cloud, .post, "os-aggregates/\(id)/action", ["add_host": ["host": .string(host)]])
+    }
+
+    @Test("Each host of an aggregate gets a task that caches the images named, for a client of 2.81")
+    func images() async throws {
+        let cloud = try await cloud()
+        let id = await make(cloud, "warm")
+        for host in ["kvm1", "kvm2"] { #expect(await add(cloud, host, to: id).status == 200) }
+        let path = "os-aggregates/\(id)/images"
+        func ask(_ body: JSON, at version: String = "2.81", as token: String = "p0/admin") async -> Int {
+            await cloud.send(.post, path, as: token, at: version, body).status
+        }
+        let wanted: JSON = ["cache": [["id": .string(ComputeFixture.image)]]]
+        #expect(await ask(wanted, at: "2.80") == 404)
+        #expect(await ask(wanted, as: "p1/member") == 403)
+        let twice: JSON = ["cache": [["id": .string(ComputeFixture.image)], ["id": .string(ComputeFixture.image)]]]
+        let many = JSON.array(Array(repeating: ["id": .string(ComputeFixture.image)], count: 65))
+        for bad in [
+            [:], ["cache": []], ["cache": "all"], ["cache": [["id": 7]]], ["cache": [["id": "x"]]], ["cache": [[:]]],
+            ["cache": [["id": "00000000-0000-4000-8000-000000000000"]]], twice, .object(["cache": many]),
+            ["cache": [["id": .string(ComputeFixture.image), "more": 1]]],
+            ["cache": [["id": .string(ComputeFixture.image)]], "x": 1],
+        ] as [JSON] {
+            #expect(await ask(bad) == 400, "\(bad)")
+        }
+        #expect(
+            await send(cloud, .post, "os-aggregates/77/images", at: "2.81", wanted).status == 404)
+        #expect(try await cloud.database.tasks.list(instance: nil, unfinishedOnly: false, limit: 9).isEmpty)
+
+        #expect(await ask(wanted) == 202)
+        let tasks = try await cloud.database.tasks.list(instance: nil, unfinishedOnly: true, limit: 9)
+        let states = try tasks.map { try TaskEngine.state(CacheImagesTaskState.self, of: $0) }
+        #expect(Set(states.map(\.host.rawValue)) == ["kvm1", "kvm2"])
+        #expect(states.allSatisfy { $0.images.map(\.id.rawValue) == [ComputeFixture.image] && $0.cached == 0 })
+        #expect(tasks.allSatisfy { $0.kind == TaskKind.cacheImages })
     }
 
     @Test("One is made, shown, renamed, given hosts and metadata, and deleted when it is empty")

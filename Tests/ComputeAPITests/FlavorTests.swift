@@ -90,7 +90,8 @@ struct FlavorTests {
             #expect(await cloud.send(.post, "flavors", as: "p0/admin", body).status == 200)
         }
         func act(
-            _ action: String, _ tenant: JSON, on id: String = "p", as token: String = "p0/admin", at version: String = "2.7"
+            _ action: String, _ tenant: JSON, on id: String = "p", as token: String = "p0/admin",
+            at version: String = "2.7"
         ) async -> ComputeFixture.Reply {
             await cloud.send(
                 .post, "flavors/\(id)/action", as: token, at: version,

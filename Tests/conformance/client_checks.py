@@ -284,6 +284,7 @@ class Checks:
             need(name in str(self.run("hypervisor", "show", host).get("aggregates")), "the hypervisor is in none")
             self.client.refused("409", "aggregate", "add", "host", name, host)
             self.client.refused("400", "aggregate", "delete", name)
+            self.run("aggregate", "cache", "image", name, self.image, form=None)
             self.run("aggregate", "remove", "host", name, host)
 
         def zone():
