@@ -26,6 +26,7 @@ struct PolicyTests {
         (.delete, "servers/{id}/os-interface/{port}", .member), (.get, "flavors", .anyone),
         (.get, "flavors/detail", .anyone), (.get, "flavors/{id}", .anyone), (.post, "flavors", .admin),
         (.put, "flavors/{id}", .admin), (.delete, "flavors/{id}", .admin), (.post, "flavors/{id}/action", .anyone),
+        (.get, "flavors/{id}/os-flavor-access", .admin), (.post, "os-aggregates/{id}/images", .admin),
         (.get, "flavors/{id}/os-extra_specs", .reader), (.post, "flavors/{id}/os-extra_specs", .admin),
         (.get, "flavors/{id}/os-extra_specs/{key}", .reader), (.put, "flavors/{id}/os-extra_specs/{key}", .admin),
         (.delete, "flavors/{id}/os-extra_specs/{key}", .admin), (.get, "os-keypairs", .anyone),
