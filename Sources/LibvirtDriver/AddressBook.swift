@@ -74,12 +74,14 @@ final class AddressBook: Sendable {
         }
     }
 
-    /// Brings the number of spares in order, and back what libvirt lost. Up to 0.5 s for each change.
+    /// Brings the number of spares in order, and back what libvirt lost. Up to 0.5 s for each change, and as long a pause
+    /// after it, in which guests can start.
     func maintain() async throws {
         try await upkeepGate.run {
             var isFilling = false
             while target > 0 {
                 try Task.checkCancellation()
+                let begin = ContinuousClock.now
                 // The gate is held for one change at a time, so that who plugs waits for one at most.
                 let next = try await gate.run { () -> AddressTable.Upkeep? in
                     let connection = try await access.connection()
@@ -95,6 +97,7 @@ final class AddressBook: Sendable {
                 }
                 guard let next else { return }
                 isFilling = next == .add
+                try await AlarmClock().sleep(for: min(ContinuousClock.now - begin, .seconds(1)))
             }
         }
     }
@@ -185,8 +188,10 @@ final class AddressBook: Sendable {
             }
             return AddressTable.Entry(mac: mac, address: address, owner: nil)
         }
+        // Others have guests on the network, too.
         let fresh = AddressTable(
-            target: target, record: AddressTable.entries(inRecord: String(decoding: record, as: UTF8.self)),
+            target: min(target, description.capacity / 4),
+            record: AddressTable.entries(inRecord: String(decoding: record, as: UTF8.self)),
             reserved: reserved, users: try await access.users())
         // What an earlier process reserved and died before it recorded is ours again, and on record from here on.
         if fresh.record == String(decoding: record, as: UTF8.self) {

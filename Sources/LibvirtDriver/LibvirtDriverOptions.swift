@@ -167,10 +167,10 @@ public enum LibvirtDriverOptions {
         check: { NetworkBinding($0) == nil ? NetworkBinding.allowed : nil })
 
     public static let spareAddresses = Option(
-        "compute", "spare_addresses", default: 4,
+        "compute", "spare_addresses", default: 32,
         help:
             "Addresses of the libvirt network kept reserved ahead, since a reservation takes longer than the start of "
-            + "a guest. 0: each is reserved when it is needed and released when its guest is deleted.",
+            + "a guest; never more than a quarter of those that the network gives out. 0: each is reserved when it is needed and released when its guest is deleted.",
         check: { (0...256).contains($0) ? nil : "0 to 256" })
 
     /// All of them, for `Configuration.load`.

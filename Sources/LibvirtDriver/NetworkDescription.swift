@@ -63,6 +63,9 @@ struct NetworkDescription: Sendable, Hashable {
         }
     }
 
+    /// How many addresses the ranges have.
+    var capacity: Int { ranges.reduce(0) { $0 + Int($1.upperBound.value - $1.lowerBound.value) + 1 } }
+
     /// Throws unless `address` is one that the network gives out and nobody has.
     func requireFree(_ address: IPv4Address) throws(Failure) {
         guard ranges.contains(where: { $0.contains(address) }), address != gateway else {

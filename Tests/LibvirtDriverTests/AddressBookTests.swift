@@ -114,6 +114,15 @@ struct AddressBookTests {
         #expect(left.contains { $0.name == "printer" })
     }
 
+    @Test("Spares leave three quarters of a network to others, however many are wanted")
+    func quarter() async throws {
+        let book = book(spares: 200)
+        try await book.maintain()
+        let description = NetworkDescription(try XMLNode(parsing: try await connection.networkXML("lab")))
+        #expect(description.reservations.count == 1 + description.capacity / 4)
+        #expect(description.capacity >= 8)
+    }
+
     @Test("Another process of ours finds who has what in the record")
     func restart() async throws {
         let before = book()
