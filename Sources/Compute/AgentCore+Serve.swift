@@ -103,6 +103,12 @@ extension AgentCore {
             }
             return try await driver.diagnostics(params.instance)
         }
+        rpc.register(GetTopology.self, allowed: [.conductor]) { params, _ in
+            guard let guest = try await journal.guest(params.instance) else {
+                throw Failure(.notFound, "instance \(params.instance) is not on this host")
+            }
+            return GuestTopology(guest.specification.placement)
+        }
         rpc.register(PingGuestAgent.self, allowed: [.conductor]) { params, _ in
             guard try await journal.guest(params.instance) != nil else {
                 throw Failure(.notFound, "instance \(params.instance) is not on this host")

@@ -18,6 +18,7 @@ public func computeRouter(
     routes.addServerActions()
     routes.addConsoles()
     routes.addDiagnostics()
+    routes.addTopology()
     routes.addInterfaces()
     routes.addInstanceActions()
     routes.addFlavors()

@@ -7,6 +7,7 @@ public final class ConductorLink: Sendable {
     private let wakeConductor: @Sendable () async throws -> Void
     private let fetchConsole: @Sendable (InstanceID, Int?) async throws -> String
     private let fetchDiagnostics: @Sendable (InstanceID) async throws -> GuestDiagnostics
+    private let fetchTopology: @Sendable (InstanceID) async throws -> GuestTopology
     private let pingAgent: @Sendable (InstanceID) async throws -> PingGuestAgent.Result
     private let injectCrash: @Sendable (InstanceID) async throws -> Void
     private let fetchClaims: @Sendable (HostName, Int) async throws -> DescribeClaims.Result
@@ -19,13 +20,14 @@ public final class ConductorLink: Sendable {
         wake: @escaping @Sendable () async throws -> Void,
         consoleOutput: @escaping @Sendable (InstanceID, Int?) async throws -> String,
         diagnostics: @escaping @Sendable (InstanceID) async throws -> GuestDiagnostics,
+        topology: @escaping @Sendable (InstanceID) async throws -> GuestTopology,
         guestAgent: @escaping @Sendable (InstanceID) async throws -> PingGuestAgent.Result,
         crashDump: @escaping @Sendable (InstanceID) async throws -> Void,
         claims: @escaping @Sendable (HostName, Int) async throws -> DescribeClaims.Result,
         forget: @escaping @Sendable (HostName) async throws -> Void
     ) {
         (wakeConductor, fetchConsole, self.forget) = (wake, consoleOutput, forget)
-        fetchClaims = claims
+        (fetchClaims, fetchTopology) = (claims, topology)
         (fetchDiagnostics, pingAgent, injectCrash) = (diagnostics, guestAgent, crashDump)
         // One pending wake says as much as a thousand.
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
@@ -41,6 +43,7 @@ public final class ConductorLink: Sendable {
                 ).output
             },
             diagnostics: { try await client.call(FetchDiagnostics.self, FetchDiagnostics.Params(instance: $0)) },
+            topology: { try await client.call(FetchTopology.self, FetchTopology.Params(instance: $0)) },
             guestAgent: { try await client.call(FetchGuestAgent.self, FetchGuestAgent.Params(instance: $0)) },
             crashDump: { _ = try await client.call(TriggerCrashDump.self, TriggerCrashDump.Params(instance: $0)) },
             claims: {
@@ -72,6 +75,9 @@ public final class ConductorLink: Sendable {
     func diagnostics(_ instance: InstanceID) async throws -> GuestDiagnostics {
         try await fetchDiagnostics(instance)
     }
+
+    /// Where the guest's cells are, from its host.
+    func topology(_ instance: InstanceID) async throws -> GuestTopology { try await fetchTopology(instance) }
 
     /// Whether the guest's agent answers.
     func pingGuestAgent(_ instance: InstanceID) async throws -> PingGuestAgent.Result {

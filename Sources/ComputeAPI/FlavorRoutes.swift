@@ -56,6 +56,7 @@ func visibleFlavor(_ id: FlavorID, _ call: ComputeCall, _ parts: ComputeParts) a
 }
 
 private func listFlavors(_ call: ComputeCall, _ parts: ComputeParts, isDetailed: Bool) async throws -> HTTPResponse {
+    try call.requireKnownQuery(["is_public", "limit", "marker", "minDisk", "minRam", "sort_dir", "sort_key"])
     let leastDisk = try amount(call, "minDisk")
     let leastMemory = try amount(call, "minRam")
     let wantsPublic = try visibility(call)
@@ -169,7 +170,11 @@ private func writeFlavor(_ flavor: Flavor, _ call: ComputeCall, to writer: inout
     writer.member("disk", flavor.rootGiB)
     writer.member("vcpus", flavor.vcpus)
     // Clients before 2.75 know no swap as an empty text.
-    if flavor.swapMiB == 0 { writer.member("swap", "") } else { writer.member("swap", flavor.swapMiB) }
+    if flavor.swapMiB == 0, !call.isAtLeast(75) {
+        writer.member("swap", "")
+    } else {
+        writer.member("swap", flavor.swapMiB)
+    }
     writer.member("OS-FLV-EXT-DATA:ephemeral", flavor.ephemeralGiB)
     writer.member("OS-FLV-DISABLED:disabled", flavor.isDisabled)
     writer.member("os-flavor-access:is_public", flavor.isPublic)

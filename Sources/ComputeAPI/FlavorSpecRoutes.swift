@@ -20,7 +20,7 @@ extension ComputeRoutes {
                 throw APIError.badRequest("Invalid input: 'extra_specs' is a required property.")
             }
             try body.finish()
-            let added = try readSpecs(value)
+            let added = try readSpecs(value, call)
             _ = try await parts.database.flavors.update(flavor.id) { flavor in
                 flavor.extraSpecs.merge(added) { $1 }
                 guard flavor.extraSpecs.count <= Self.maximumSpecs else {
@@ -37,7 +37,7 @@ extension ComputeRoutes {
         add(.put, path + "/{key}", rule: "os-flavor-extra-specs:update") { call in
             let flavor = try await findFlavor(call, parts)
             let key = call.parameter("key")
-            let specs = try readSpecs(try call.body())
+            let specs = try readSpecs(try call.body(), call)
             guard specs.count == 1, let value = specs[key] else {
                 throw APIError.badRequest(
                     specs.count == 1 ? "Request body and URI mismatch" : "Request body contains too many items")
@@ -75,7 +75,7 @@ private func specsAnswer(_ specs: [String: String]) -> HTTPResponse {
 }
 
 /// Names of letters, digits, `-_:. ` and values of up to 255 characters; numbers are taken as texts.
-private func readSpecs(_ value: JSON) throws(APIError) -> [String: String] {
+private func readSpecs(_ value: JSON, _ call: ComputeCall) throws(APIError) -> [String: String] {
     guard let members = value.members else {
         throw .badRequest("Invalid input for extra_specs: an object is wanted, not \(value.typeName).")
     }
@@ -98,9 +98,40 @@ private func readSpecs(_ value: JSON) throws(APIError) -> [String: String] {
         } catch {
             throw .badRequest("Invalid input for extra_specs: \(error).")
         }
+        if call.isAtLeast(86) { try checkMeaning(key, text) }
         specs[key] = text
     }
     return specs
+}
+
+/// From 2.86 on names of known namespaces are known, and the scheduler's words are among those that it reads. Other
+/// namespaces are whoever's use them.
+private func checkMeaning(_ key: String, _ text: String) throws(APIError) {
+    guard !GuestHardware.isUnknown(flavorSpec: key) else {
+        throw .badRequest("Validation failed; extra spec '\(key)' does not appear to be a valid extra spec.")
+    }
+    let (space, name) = (key.prefix { $0 != ":" }, key.drop { $0 != ":" }.dropFirst())
+    switch true {
+    case space.hasPrefix("trait") && !name.isEmpty:
+        guard ["required", "forbidden"].contains(text), isTrait(name) else {
+            throw .badRequest(
+                "Validation failed; failed to validate extra spec '\(key)': a trait is required or forbidden.")
+        }
+    case key == "group_policy":
+        guard ["none", "isolate"].contains(text) else {
+            throw .badRequest("Validation failed; failed to validate extra spec '\(key)': none or isolate is wanted.")
+        }
+    case key == "hide_hypervisor_id":
+        guard parseFlag(text) != nil else {
+            throw .badRequest("Validation failed; failed to validate extra spec '\(key)': true or false is wanted.")
+        }
+    default: break
+    }
+}
+
+private func isTrait(_ name: Substring) -> Bool {
+    name.utf8.count <= 255
+        && name.utf8.allSatisfy { (0x41...0x5A).contains($0) || (0x30...0x39).contains($0) || $0 == UInt8(ascii: "_") }
 }
 
 private func isKeyByte(_ byte: UInt8) -> Bool {

@@ -12,17 +12,18 @@ extension ComputeRoutes {
         add(.get, "os-hypervisors/detail", rule: "os-hypervisors:list-detail") { call in
             try await listHypervisors(call, parts, isDetailed: true)
         }
-        add(.get, "os-hypervisors/statistics", rule: "os-hypervisors:statistics") { _ in
+        add(.get, "os-hypervisors/statistics", rule: "os-hypervisors:statistics", versions: 1...87) { _ in
             statisticsAnswer(try await HypervisorView.all(parts))
         }
         add(.get, "os-hypervisors/{id}", rule: "os-hypervisors:show") { call in
+            try call.requireKnownQuery(["with_servers"])
             let view = try await findHypervisor(call, parts)
             let servers = try await withServers(call) ? parts.database.instances.list(on: view.report.host) : nil
             return jsonAnswer(capacity: 2_048) { writer in
                 writer.object("hypervisor") { view.writeDetail(call, servers: servers, to: &$0) }
             }
         }
-        add(.get, "os-hypervisors/{id}/uptime", rule: "os-hypervisors:uptime") { call in
+        add(.get, "os-hypervisors/{id}/uptime", rule: "os-hypervisors:uptime", versions: 1...87) { call in
             let view = try await findHypervisor(call, parts)
             guard view.isUp else { throw APIError.badRequest("Compute host \(view.report.host) is not up.") }
             guard let uptime = view.uptime else {
@@ -61,6 +62,7 @@ private func withServers(_ call: ComputeCall) throws(APIError) -> Bool {
 private func listHypervisors(
     _ call: ComputeCall, _ parts: ComputeParts, isDetailed: Bool
 ) async throws -> HTTPResponse {
+    try call.requireKnownQuery(["hypervisor_hostname_pattern", "limit", "marker", "with_servers"])
     var views = try await HypervisorView.all(parts)
     if call.isAtLeast(53), let pattern = call.query["hypervisor_hostname_pattern"] {
         guard call.query["limit"] == nil, call.query["marker"] == nil else {
@@ -83,7 +85,8 @@ private func listHypervisors(
     return jsonAnswer(capacity: 64 + page.count * 1_536) { writer in
         writer.array("hypervisors") { writer in
             for view in page {
-                writer.object { view.writeDetail(call, servers: servers?[view.report.host], to: &$0) }
+                let placed = servers.map { $0[view.report.host] ?? [] }
+                writer.object { view.writeDetail(call, servers: placed, to: &$0) }
             }
         }
         if let next { call.writeNext("hypervisors_links", path: "os-hypervisors/detail", marker: next, to: &writer) }
@@ -98,7 +101,7 @@ private func briefAnswer(
             for view in views {
                 writer.object { writer in
                     view.writeBrief(call, to: &writer)
-                    HypervisorView.write(servers?[view.report.host], to: &writer)
+                    HypervisorView.write(servers.map { $0[view.report.host] ?? [] }, call, to: &writer)
                 }
             }
         }

@@ -73,12 +73,14 @@ struct HypervisorView: Sendable {
             writer.member("host", report.host.rawValue)
             writer.member("disabled_reason", service?.disabledReason)
         }
-        Self.write(servers, to: &writer)
+        // The other figures, which Nova leaves to its placement service from here on, stay: people look for them here.
+        if call.isAtLeast(88) { writer.member("uptime", isUp ? uptime : nil) }
+        Self.write(servers, call, to: &writer)
     }
 
-    /// The `servers` member, which a hypervisor without servers does not have.
-    static func write(_ servers: [Instance]?, to writer: inout JSONWriter) {
-        guard let servers, !servers.isEmpty else { return }
+    /// The `servers` member, which up to 2.74 a hypervisor without servers does not have.
+    static func write(_ servers: [Instance]?, _ call: ComputeCall, to writer: inout JSONWriter) {
+        guard let servers, !servers.isEmpty || call.isAtLeast(75) else { return }
         writer.array("servers") { writer in
             for server in servers {
                 writer.object {

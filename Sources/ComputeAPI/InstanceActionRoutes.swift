@@ -12,8 +12,12 @@ extension ComputeRoutes {
             try call.require("os-instance-actions:list")
             let all = try await parts.database.actions.list(server.id)
             guard call.isAtLeast(58) else { return actionsAnswer(all[...], next: nil, server, call) }
-            let since = try time(call, "changes-since")
-            let changed = all.filter { action in since.map { updatedAt(action) >= $0 } ?? true }
+            try call.requireKnownQuery(["changes-before", "changes-since", "limit", "marker"])
+            let times = try ChangeTimes(call)
+            let changed = all.filter { action in
+                let updated = updatedAt(action)
+                return times.since.map { updated >= $0 } ?? true && times.before.map { updated <= $0 } ?? true
+            }
             let page = try call.page(of: changed, maximum: parts.settings.maxLimit) { $0.requestID.rawValue }
             return actionsAnswer(page.things, next: page.next, server, call)
         }
@@ -38,14 +42,6 @@ extension ComputeRoutes {
             }
         }
     }
-}
-
-private func time(_ call: ComputeCall, _ name: String) throws(APIError) -> Timestamp? {
-    guard let text = call.query[name] else { return nil }
-    guard let time = Timestamp(iso8601: text) else {
-        throw .badRequest("Invalid input for query parameter \(name): an ISO 8601 time is wanted.")
-    }
-    return time
 }
 
 private func updatedAt(_ action: InstanceAction) -> Timestamp { action.finishedAt ?? action.startedAt }
@@ -90,5 +86,6 @@ private func write(
             "hostId",
             event.host.map { ServerView.hostID(project: server.projectID, host: $0, cache: &cache) } ?? "")
         if isPrivileged { writer.member("host", event.host?.rawValue) }
+        if call.isAtLeast(84) { writer.member("details", event.details) }
     }
 }

@@ -10,15 +10,15 @@ internal import RPC
 extension ComputeRoutes {
     mutating func addInterfaces() {
         let parts = parts
-        addServer(.get, "/os-interface", rule: "os-attach-interfaces:list") { _, server in
+        addServer(.get, "/os-interface", rule: "os-attach-interfaces:list") { call, server in
             jsonAnswer { writer in
                 writer.array("interfaceAttachments") { writer in
-                    for nic in server.interfaces { writer.object { write(nic, of: server, to: &$0) } }
+                    for nic in server.interfaces { writer.object { write(nic, of: server, call, to: &$0) } }
                 }
             }
         }
         addServer(.get, "/os-interface/{port}", rule: "os-attach-interfaces:show") { call, server in
-            answer(try named(call, server), of: server)
+            answer(try named(call, server), of: server, call)
         }
         addServer(.post, "/os-interface", rule: "os-attach-interfaces:create") { call, server in
             let order = try interfaceOrder(call, server)
@@ -36,7 +36,7 @@ extension ComputeRoutes {
             guard let now = try await parts.database.instances.find(server.id),
                 let made = now.interfaces.first(where: { !known.contains($0.macAddress) })
             else { throw APIError(500, "The host has attached an interface and has not said which.") }
-            return answer(made, of: now)
+            return answer(made, of: now, call)
         }
         addServer(.delete, "/os-interface/{port}", rule: "os-attach-interfaces:delete") { call, server in
             let nic = try named(call, server)
@@ -97,13 +97,13 @@ private func checkKnown(_ network: String, _ server: Instance) throws(APIError) 
     }
 }
 
-private func answer(_ nic: NetworkInterface, of server: Instance) -> HTTPResponse {
+private func answer(_ nic: NetworkInterface, of server: Instance, _ call: ComputeCall) -> HTTPResponse {
     jsonAnswer { writer in
-        writer.object("interfaceAttachment") { write(nic, of: server, to: &$0) }
+        writer.object("interfaceAttachment") { write(nic, of: server, call, to: &$0) }
     }
 }
 
-private func write(_ nic: NetworkInterface, of server: Instance, to writer: inout JSONWriter) {
+private func write(_ nic: NetworkInterface, of server: Instance, _ call: ComputeCall, to writer: inout JSONWriter) {
     writer.member("port_state", server.powerState == .running ? "ACTIVE" : "DOWN")
     writer.array("fixed_ips") { writer in
         guard let address = nic.ipv4Address else { return }
@@ -115,6 +115,7 @@ private func write(_ nic: NetworkInterface, of server: Instance, to writer: inou
     writer.member("port_id", nic.portID(in: server.id))
     writer.member("net_id", identifier("network", nic.network))
     writer.member("mac_addr", nic.macAddress)
+    if call.isAtLeast(70) { writer.member("tag", nic.tag) }
 }
 
 /// A uuid that is the same for the same name, everywhere.

@@ -11,6 +11,7 @@ extension ComputeRoutes {
         add(.get, "os-keypairs", rule: nil) { call in
             let user = try user(call, call.query["user_id"], "os-keypairs:index")
             let pairs = try await parts.database.keyPairs.list(of: user)
+            try call.requireKnownQuery(["limit", "marker", "user_id"])
             guard call.isAtLeast(35) else { return listAnswer(pairs[...], next: nil, call) }
             let page = try call.page(of: pairs, maximum: parts.settings.maxLimit, id: \.name)
             return listAnswer(page.things, next: page.next, call)
@@ -52,15 +53,23 @@ private func user(_ call: ComputeCall, _ named: String?, _ rule: String) throws(
 private func createKeyPair(_ call: ComputeCall, _ parts: ComputeParts) async throws -> HTTPResponse {
     var (fields, _) = try BodyFields.body(call.request.bytes, member: "keypair")
     let name = try fields.requiredText("name")
-    guard name.unicodeScalars.allSatisfy(isNameCharacter), name.first != " ", name.last != " " else {
+    // An imported key's name may be the address of whose it is.
+    let more = call.isAtLeast(92) ? "@." : ""
+    let isFit = name.unicodeScalars.allSatisfy { isNameCharacter($0) || more.unicodeScalars.contains($0) }
+    guard isFit, name.first != " ", name.last != " " else {
         throw APIError.badRequest(
-            "Keypair data is invalid: Keypair name contains unsafe characters; it has letters, digits, spaces, - and _."
-        )
+            "Keypair data is invalid: Keypair name contains unsafe characters; it has letters, digits, spaces, - and _"
+                + (more.isEmpty ? "." : ", @ and ."))
     }
     let type = call.isAtLeast(2) ? try fields.choice("type", ["ssh", "x509"]) ?? "ssh" : "ssh"
     let named = call.isAtLeast(10) ? try fields.text("user_id") : nil
     let publicKey = try fields.nullableText("public_key", length: 0...SSHPublicKey.longest) ?? nil
     try fields.finish()
+    guard publicKey != nil || !call.isAtLeast(92) else {
+        throw APIError.badRequest(
+            "Invalid input for field/attribute keypair. 'public_key' is a required property: from 2.92 on keys are "
+                + "imported, and none are made.")
+    }
     let user = try user(call, named, "os-keypairs:create")
     guard type == "ssh" else { throw APIError.notAvailable("A key pair of type x509") }
     let made = try await KeyMaterial(importing: publicKey, parts)

@@ -7,6 +7,7 @@ extension ComputeRoutes {
     mutating func addLimits() {
         let parts = parts
         add(.get, "limits", rule: "limits") { call in
+            try call.requireKnownQuery(["reserved", "tenant_id"])
             var project = call.caller.projectID
             if let named = call.query["tenant_id"], !named.isEmpty, named != project.rawValue {
                 try call.require("limits:other_project")

@@ -93,6 +93,7 @@ private struct QuotaSubject: Sendable {
 
     /// Throws 403 unless the rule admits the caller, 400 when the identity service knows no such project.
     init(_ call: ComputeCall, _ rule: String, _ parts: ComputeParts, mayBeGone: Bool = false) async throws {
+        try call.requireKnownQuery(["user_id"])
         let id = call.parameter("id")
         let isOwn = id == call.caller.projectID.rawValue
         try call.require(rule, owner: isOwn)

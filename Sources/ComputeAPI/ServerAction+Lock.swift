@@ -4,12 +4,21 @@ internal import Model
 /// What changes only the record, at once: the lock, and an administrator's word about the state.
 extension ServerAction {
     @Sendable static func lock(_ action: ServerActionCall) async throws -> HTTPResponse {
-        try action.requireNoArgument()
+        var reason: String?
+        if action.call.isAtLeast(73), !action.argument.isNull {
+            var fields = try action.fields()
+            reason = try fields.text("locked_reason", length: 1...255)
+            try fields.finish()
+        } else {
+            try action.requireNoArgument()
+        }
         let holder: InstanceLock.Holder =
             action.server.projectID == action.call.caller.projectID ? .owner : .admin
+        let why = reason
         _ = try await changeServerAtOnce(action.server, .lock, event: "api_lock", action.call, action.parts) {
             // Whoever locks what an administrator has locked does not make it his.
-            if $0.lock?.holder != .admin { $0.lock = InstanceLock(holder: holder) }
+            let holder = $0.lock?.holder == .admin ? .admin : holder
+            $0.lock = InstanceLock(holder: holder, reason: why)
         }
         return HTTPResponse(202)
     }

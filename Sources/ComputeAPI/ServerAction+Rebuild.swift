@@ -69,10 +69,12 @@ extension ServerAction {
             change: { request.apply(to: &$0, image: image, publicKey: key) },
             state: { GuestTaskState(instance: $0.id, command: .rebuild(material), formerImage: former) })
         var view = try await ServerView(call, parts: parts)
+        let group = try await ServerGroupMember(changed, call, parts)
         var answer = jsonAnswer(capacity: 2_048) { writer in
             writer.key("server")
             view.write(
-                changed, .afterRebuild(adminPassword: parts.settings.isPasswordShown ? password : nil), to: &writer)
+                changed, .afterRebuild(adminPassword: parts.settings.isPasswordShown ? password : nil), group: group,
+                to: &writer)
         }
         answer.status = 202
         answer.headers["Location"] = "\(call.base)/v2.1/servers/\(changed.id)"
@@ -112,6 +114,7 @@ struct RebuildRequest: Sendable {
     let userData: String??
     let accessIPv4: String??
     let accessIPv6: String??
+    let hostname: String?
 
     init(_ action: ServerActionCall) throws(APIError) {
         let call = action.call
@@ -133,6 +136,7 @@ struct RebuildRequest: Sendable {
         keyName = call.isAtLeast(54) ? try fields.nullableText("key_name", length: 1...255) : nil
         userData = call.isAtLeast(57) ? try ServerRequest.userData(&fields) : nil
         files = try Personality.read(&fields, call)
+        hostname = try ServerRequest.hostname(&fields, call)
         try ServerRequest.refuseCertificates(&fields, call)
         try fields.finish()
     }
@@ -144,6 +148,7 @@ struct RebuildRequest: Sendable {
         if let name { instance.name = name }
         if let metadata { instance.metadata = metadata }
         if let description { instance.description = description }
+        if let hostname { instance.hostname = hostname }
         if let keyName { (instance.keyName, instance.publicKey) = (keyName, publicKey) }
         if let userData { instance.userData = userData }
         if let accessIPv4 { instance.accessIPv4 = accessIPv4.flatMap { $0.isEmpty ? nil : $0 } }

@@ -29,9 +29,10 @@ extension ServerAction {
 
     /// In place where the guest is still on its host; else a build from the image. Its quota was never given back.
     @Sendable static func unshelve(_ action: ServerActionCall) async throws -> HTTPResponse {
-        try action.requireNoArgument()
         let (server, call, parts) = (action.server, action.call, action.parts)
+        let place = try UnshelvePlace(action)
         try requireAdmitted(.unshelve, to: server, call)
+        try await place.requireKnown(server, call, parts)
         guard server.vmState == .shelvedOffloaded else {
             guard server.host != nil else { throw APIError.conflict("Instance \(server.id) is not ready") }
             _ = try await changeServer(
@@ -44,6 +45,7 @@ extension ServerAction {
             change: { instance in
                 try requireStill(.shelvedOffloaded, instance)
                 try requireShelvedImage(instance)
+                place.apply(to: &instance)
             },
             state: { instance in
                 // Only the id is known here: the conductor reads the rest when it begins.

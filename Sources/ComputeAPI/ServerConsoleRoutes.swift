@@ -13,13 +13,14 @@ extension ComputeRoutes {
         addServer(.post, "/remote-consoles", rule: "os-remote-consoles", versions: 6...Int.max) { call, server in
             var (fields, _) = try BodyFields.body(call.request.bytes, member: "remote_console")
             let protocols = ["vnc", "spice", "serial", "rdp"] + (call.isAtLeast(8) ? ["mks"] : [])
-            let all = protocols.flatMap { Self.types[$0] ?? [] }
+            let direct: Set<String> = call.isAtLeast(99) ? ["spice-direct"] : []
+            let all = protocols.flatMap { Self.types[$0] ?? [] } + direct
             guard let name = try fields.choice("protocol", protocols), let type = try fields.choice("type", all) else {
                 throw APIError.badRequest(
                     "Invalid input for field/attribute remote_console. 'protocol' and 'type' are required properties.")
             }
             try fields.finish()
-            guard Self.types[name]?.contains(type) == true else {
+            guard Self.types[name]?.contains(type) == true || name == "spice" && direct.contains(type) else {
                 throw APIError.badRequest("Invalid input for field/attribute type: \(name) has no type \(type).")
             }
             throw try noConsole(type, of: server, call)

@@ -85,7 +85,8 @@ private struct ServerCreation: Sendable {
             let name = request.counts.upperBound == 1 ? request.name : "\(request.name)-\(index + 1)"
             var instance = Instance(
                 id: id, projectID: call.caller.projectID, userID: call.caller.userID, name: name,
-                hostname: hostname(forServer: name, id: id.rawValue), flavor: flavor, imageID: image.id,
+                hostname: chosenHostname(index) ?? hostname(forServer: name, id: id.rawValue), flavor: flavor,
+                imageID: image.id,
                 keyName: request.keyName, publicKey: publicKey, metadata: request.metadata, tags: request.tags,
                 userData: request.userData, isConfigDriveRequested: request.isConfigDriveRequested,
                 availabilityZone: place.zone, networks: request.networks, schedulerHints: request.hints,
@@ -98,6 +99,13 @@ private struct ServerCreation: Sendable {
             instance.imageProperties = image.properties
             return instance
         }
+    }
+
+    /// As the caller has named the guest; of several each with its number, before the domain.
+    private func chosenHostname(_ index: Int) -> String? {
+        guard let text = request.hostname, request.counts.upperBound > 1 else { return request.hostname }
+        let dot = text.firstIndex(of: ".") ?? text.endIndex
+        return "\(text[..<dot])-\(index + 1)\(text[dot...])"
     }
 
     private func insert(
@@ -153,13 +161,14 @@ private struct ServerCreation: Sendable {
 
     /// `zone`, or `zone:host[:node]`, which only administrators may ask for: no filter is asked then.
     private func place() async throws -> Place {
-        guard let text = request.availabilityZone, !text.isEmpty else { return Place() }
+        let asked = try await destination()
+        guard let text = request.availabilityZone, !text.isEmpty else { return Place(destination: asked) }
         let pieces = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
         guard pieces.count <= 3 else {
             throw APIError.badRequest(
                 "Unable to parse availability_zone: a zone, zone:host or zone:host:node is wanted.")
         }
-        var place = Place(zone: pieces[0].isEmpty ? nil : pieces[0])
+        var place = Place(zone: pieces[0].isEmpty ? nil : pieces[0], destination: asked)
         if pieces.count > 1 {
             try call.require("servers:create:forced_host")
             let (host, node) = (pieces[1], pieces.count > 2 ? pieces[2] : "")
@@ -167,18 +176,33 @@ private struct ServerCreation: Sendable {
                 throw APIError.badRequest("Unable to parse availability_zone: a host is wanted behind the colon.")
             }
             if !host.isEmpty {
-                let service = try await parts.database.services.find(host: HostName(host), binary: "nova-compute")
-                guard service != nil else { throw APIError.badRequest("Compute host \(host) could not be found.") }
+                try await requireComputeHost(HostName(host), parts)
             }
             place.destination = RequestedDestination(
                 host: host.isEmpty ? nil : HostName(host), node: node.isEmpty ? nil : node, isForced: true)
         }
-        guard let zone = place.zone else { return place }
-        let zones = try await parts.database.aggregates.table().zones
-        guard zone == parts.settings.availabilityZone || zones.values.contains(zone) else {
-            throw APIError.badRequest("The requested availability zone is not available")
-        }
+        if let zone = place.zone { try await requireZone(zone, parts) }
         return place
+    }
+
+    /// The host that the server is to be on if the filters let it, which only administrators may ask for.
+    private func destination() async throws -> RequestedDestination? {
+        guard let destination = request.destination else { return nil }
+        try call.require("servers:create:requested_destination")
+        if let host = destination.host {
+            try await requireComputeHost(host, parts)
+        }
+        if let node = destination.node {
+            let reports = try await parts.database.hosts.list().map(\.report)
+            guard reports.contains(where: { $0.hypervisorHostname == node }) else {
+                throw APIError.badRequest("Compute host \(node) could not be found.")
+            }
+            let host = destination.host
+            guard reports.contains(where: { $0.hypervisorHostname == node && (host ?? $0.host) == $0.host }) else {
+                throw APIError.badRequest("Compute host \(host?.rawValue ?? "") has no hypervisor \(node).")
+            }
+        }
+        return destination
     }
 
     /// The group of the hint, and how many members it may have.

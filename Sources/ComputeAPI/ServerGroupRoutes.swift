@@ -8,6 +8,7 @@ extension ComputeRoutes {
     mutating func addServerGroups() {
         let parts = parts
         add(.get, "os-server-groups", rule: "os-server-groups:index") { call in
+            try call.requireKnownQuery(["all_projects", "limit", "offset"])
             let isAll = call.query["all_projects"].map { parseFlag($0) ?? true } ?? false
             if isAll { try call.require("os-server-groups:index:all_projects") }
             let groups = try await parts.database.serverGroups.list(of: isAll ? nil : call.caller.projectID)

@@ -21,6 +21,7 @@ struct ServerListQuery {
             guard isUUID(marker) else { throw .badRequest("marker [\(marker)] not found") }
             query.marker = InstanceID(marker.lowercased())
         }
+        try call.requireKnownQuery(Self.names)
         try readScope()
         try readTimes()
         try readStatus()
@@ -45,8 +46,21 @@ struct ServerListQuery {
         if let project = call.query["project_id"] ?? call.query["tenant_id"] { query.projectID = ProjectID(project) }
     }
 
+    /// What can be asked for, whether it counts for the caller or not.
+    private static let names: Set<String> = [
+        "accessIPv4", "accessIPv6", "access_ip_v4", "access_ip_v6", "all_tenants", "auto_disk_config",
+        "availability_zone", "cell_name", "changes-before", "changes-since", "config_drive", "created_at", "deleted",
+        "description", "disable_terminate", "display_description", "display_name", "ephemeral_gb", "flavor", "host",
+        "hostname", "image", "image_ref", "instance_type_id", "ip", "ip6", "kernel_id", "key_name", "launch_index",
+        "launched_at", "limit", "locked", "locked_by", "marker", "memory_mb", "name", "node", "not-tags",
+        "not-tags-any", "power_state", "progress", "project_id", "ramdisk_id", "reservation_id", "root_device_name",
+        "root_gb", "sort_dir", "sort_key", "status", "tags", "tags-any", "task_state", "tenant_id", "terminated_at",
+        "updated_at", "user_id", "uuid", "vcpus", "vm_mode", "vm_state",
+    ]
+
     private mutating func readTimes() throws(APIError) {
-        query.changedSince = try time("changes-since")
+        let times = try ChangeTimes(call)
+        (query.changedSince, query.changedBefore) = (times.since, times.before)
         if mayUseAllFilters, let text = call.query["deleted"] {
             guard let deleted = parseFlag(text) else {
                 throw .badRequest("Invalid input for query parameter deleted: true or false is wanted.")
@@ -56,15 +70,6 @@ struct ServerListQuery {
             // Who asks what has changed wants to hear of the deleted ones, too.
             query.deleted = .included
         }
-    }
-
-    private func time(_ name: String) throws(APIError) -> Timestamp? {
-        guard let text = call.query[name] else { return nil }
-        // A plus sign for the zone arrives as a space.
-        guard let time = Timestamp(iso8601: text.replacingSpaceInZone) else {
-            throw .badRequest("Invalid input for query parameter \(name): an ISO 8601 time is wanted.")
-        }
-        return time
     }
 
     private mutating func readStatus() throws(APIError) {
@@ -105,21 +110,35 @@ struct ServerListQuery {
         // No server has an address of version 6 yet, and a pattern is checked all the same.
         if mayUseAllFilters || call.isAtLeast(5) { try addPattern("ip6") { _ in [] } }
         if call.isAtLeast(26) { addTags() }
+        if call.isAtLeast(73), let text = call.query["locked"] {
+            guard let isLocked = parseFlag(text) else {
+                throw .badRequest("Invalid input for query parameter locked: true or false is wanted.")
+            }
+            predicates.append { ($0.lock != nil) == isLocked }
+        }
+        if mayUseAllFilters || call.isAtLeast(83) { try readOpenFilters() }
         guard mayUseAllFilters else { return }
         if let host = call.query["host"] { query.host = HostName(host) }
-        if let user = call.query["user_id"] { query.userID = UserID(user) }
         add("uuid") { $0.id.rawValue }
+        add("description") { $0.description ?? "" }
+        add("hostname") { $0.hostname }
+        add("launch_index") { String($0.launchIndex) }
+        add("root_device_name") { _ in "/dev/vda" }
+        add("node") { $0.host?.rawValue ?? "" }
+    }
+
+    /// Those that everybody may use from 2.83 on.
+    private mutating func readOpenFilters() throws(APIError) {
+        if let user = call.query["user_id"] { query.userID = UserID(user) }
         add("key_name") { $0.keyName ?? "" }
         add("availability_zone") { $0.availabilityZone ?? "" }
         add("vm_state") { $0.vmState.rawValue }
         add("task_state") { $0.taskState?.rawValue ?? "" }
         add("power_state") { String($0.powerState.rawValue) }
-        add("description") { $0.description ?? "" }
-        add("hostname") { $0.hostname }
-        add("launch_index") { String($0.launchIndex) }
         add("progress") { String($0.progress) }
-        add("root_device_name") { _ in "/dev/vda" }
-        add("node") { $0.host?.rawValue ?? "" }
+        try addTime("created_at", \.createdAt)
+        try addTime("launched_at", \.launchedAt)
+        try addTime("terminated_at", \.terminatedAt)
         if let text = call.query["config_drive"] {
             // Every server has one, so a list of those without is empty.
             isEmpty = isEmpty || !(parseFlag(text) ?? false)
@@ -129,6 +148,16 @@ struct ServerListQuery {
     private mutating func add(_ name: String, _ member: @escaping @Sendable (Instance) -> String) {
         guard let wanted = call.query[name] else { return }
         predicates.append { member($0) == wanted }
+    }
+
+    private mutating func addTime(
+        _ name: String, _ member: @escaping @Sendable (Instance) -> Timestamp?
+    ) throws(APIError) {
+        guard let wanted = try call.time(name) else { return }
+        // Clients know whole seconds.
+        predicates.append { instance in
+            member(instance).map { $0.microseconds / 1_000_000 == wanted.microseconds / 1_000_000 } ?? false
+        }
     }
 
     private mutating func addPattern(
@@ -191,14 +220,5 @@ struct ServerListQuery {
             }
             return key
         }
-    }
-}
-
-extension String {
-    /// `2026-01-01T00:00:00 01:00` as `2026-01-01T00:00:00+01:00`.
-    fileprivate var replacingSpaceInZone: String {
-        guard utf8.count > 19, let space = lastIndex(of: " "), utf8.distance(from: utf8.startIndex, to: space) >= 19
-        else { return self }
-        return self[..<space] + "+" + self[index(after: space)...]
     }
 }

@@ -25,6 +25,10 @@ struct ServerRequest: Sendable {
     var accessIPv4: String?
     var accessIPv6: String?
     var description: String?
+    /// What the guest is to call itself; `nil`: made of the server's name.
+    var hostname: String?
+    /// The host, and the hypervisor on it, where the server is to be, if the filters let it.
+    var destination: RequestedDestination?
     var hints: [String: [String]] = [:]
     /// The server group that it is to be in.
     var group: String?
@@ -78,6 +82,7 @@ struct ServerRequest: Sendable {
         accessIPv6 = try fields.nullableText("accessIPv6", length: 0...45) ?? nil
         try checkAddresses(accessIPv4, accessIPv6)
         if call.isAtLeast(19) { description = try fields.nullableText("description") ?? nil }
+        hostname = try Self.hostname(&fields, call)
         try Self.refuseCertificates(&fields, call)
         if call.isAtLeast(52), let list = try fields.list("tags") { tags = try Self.tags(list) }
     }
@@ -119,7 +124,33 @@ struct ServerRequest: Sendable {
             isConfigDriveRequested = flag
         }
         availabilityZone = try fields.nullableText("availability_zone") ?? nil
+        guard call.isAtLeast(74) else {
+            files = try Personality.read(&fields, call)
+            return
+        }
+        let host = try fields.text("host", length: 1...255)
+        let node = try fields.text("hypervisor_hostname", length: 1...255)
+        if host != nil || node != nil {
+            guard availabilityZone?.contains(":") != true else {
+                throw .badRequest(
+                    "A host is named by availability_zone or by host and hypervisor_hostname, not by both.")
+            }
+            destination = RequestedDestination(host: host.map { HostName($0) }, node: node, isForced: false)
+        }
         files = try Personality.read(&fields, call)
+    }
+
+    /// A host name of the caller's own, from 2.90 on; with dots in it from 2.94 on.
+    static func hostname(_ fields: inout BodyFields, _ call: ComputeCall) throws(APIError) -> String? {
+        guard call.isAtLeast(90), let text = try fields.text("hostname", length: 1...255) else { return nil }
+        let mayHaveDomain = call.isAtLeast(94)
+        guard isHostname(text, mayHaveDomain: mayHaveDomain) else {
+            throw .badRequest(
+                "Invalid input for field/attribute hostname: "
+                    + (mayHaveDomain ? "a host name of at most 255 characters" : "one label of at most 63 characters")
+                    + " is wanted, of letters, digits and dashes.")
+        }
+        return text
     }
 
     /// Base64 of at most 65,535 characters; the outer optional says whether the member was there.

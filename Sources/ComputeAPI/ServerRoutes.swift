@@ -57,9 +57,10 @@ private func serverAnswer(
     _ server: Instance, _ form: ServerView.Form, _ call: ComputeCall, _ parts: ComputeParts
 ) async throws -> HTTPResponse {
     var view = try await ServerView(call, parts: parts)
+    let group = try await ServerGroupMember(server, call, parts)
     return jsonAnswer(capacity: 2_048) { writer in
         writer.key("server")
-        view.write(server, form, to: &writer)
+        view.write(server, form, group: group, to: &writer)
     }
 }
 
@@ -71,6 +72,7 @@ private func updateServer(
     let accessIPv4 = try fields.nullableText("accessIPv4", length: 0...15)
     let accessIPv6 = try fields.nullableText("accessIPv6", length: 0...45)
     let description = call.isAtLeast(19) ? try fields.nullableText("description") : nil
+    let hostname = try ServerRequest.hostname(&fields, call)
     _ = try fields.choice("OS-DCF:diskConfig", ["AUTO", "MANUAL"])
     try fields.finish()
     try checkAddresses(accessIPv4 ?? nil, accessIPv6 ?? nil)
@@ -80,6 +82,7 @@ private func updateServer(
         if let accessIPv4 { instance.accessIPv4 = accessIPv4?.isEmpty == false ? accessIPv4 : nil }
         if let accessIPv6 { instance.accessIPv6 = accessIPv6?.isEmpty == false ? accessIPv6 : nil }
         if let description { instance.description = description }
+        if let hostname { instance.hostname = hostname }
     }
 }
 

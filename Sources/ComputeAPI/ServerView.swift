@@ -49,8 +49,11 @@ struct ServerView {
         }
     }
 
-    mutating func write(_ server: Instance, _ form: Form = .full, to writer: inout JSONWriter) {
-        let isFull = form == .full
+    /// - Parameter group: the id of the server's group, where the answer has one: from 2.71 on, outside lists.
+    mutating func write(
+        _ server: Instance, _ form: Form = .full, group: ServerGroupMember? = nil, to writer: inout JSONWriter
+    ) {
+        let isFull = form == .full || call.isAtLeast(75)
         writer.object { writer in
             writer.member("id", server.id.rawValue)
             writer.member("name", server.name)
@@ -61,7 +64,7 @@ struct ServerView {
                 for (key, value) in server.metadata.sorted(by: { $0.key < $1.key }) { writer.member(key, value) }
             }
             writer.member("hostId", hostID(server))
-            writeImage(server.imageID, to: &writer)
+            writeImage(server, to: &writer)
             writeFlavor(server.flavor, to: &writer)
             writer.member("created", server.createdAt.iso8601)
             writer.member("updated", server.updatedAt.iso8601)
@@ -81,6 +84,14 @@ struct ServerView {
                     for tag in server.tags.sorted() { writer.string(tag) }
                 }
             }
+            if let group {
+                writer.array("server_groups") { writer in
+                    if let id = group.group { writer.string(id.rawValue) }
+                }
+            }
+            if call.isAtLeast(73) { writer.member("locked_reason", server.lock?.reason) }
+            if call.isAtLeast(96) { writer.member("pinned_availability_zone", server.availabilityZone) }
+            if call.isAtLeast(100) { writeHints(server, to: &writer) }
             // No image is verified.
             if call.isAtLeast(63) { writer.member("trusted_image_certificates", nil as String?) }
             if isFull, showsHostStatus { writer.member("host_status", hostStatus(server)) }
@@ -89,7 +100,7 @@ struct ServerView {
 
     private func writeRebuilt(_ server: Instance, _ password: String?, to writer: inout JSONWriter) {
         if let password { writer.member("adminPass", password) }
-        if call.isAtLeast(54) { writer.member("key_name", server.keyName) }
+        if call.isAtLeast(54), !call.isAtLeast(75) { writer.member("key_name", server.keyName) }
         if call.isAtLeast(57) { writer.member("user_data", server.userData) }
     }
 
@@ -100,10 +111,30 @@ struct ServerView {
         }
     }
 
-    private func writeImage(_ id: ImageID, to writer: inout JSONWriter) {
+    private func writeImage(_ server: Instance, to writer: inout JSONWriter) {
         writer.object("image") { writer in
-            writer.member("id", id.rawValue)
-            writeBookmark("images/\(id)", to: &writer)
+            writer.member("id", server.imageID.rawValue)
+            writeBookmark("images/\(server.imageID)", to: &writer)
+            guard call.isAtLeast(98) else { return }
+            writer.object("properties") { writer in
+                let properties = server.imageProperties ?? [:]
+                for (key, value) in properties.sorted(by: { $0.key < $1.key }) { writer.member(key, value) }
+            }
+        }
+    }
+
+    /// One value stands as itself, several as a list, as they are asked for.
+    private func writeHints(_ server: Instance, to writer: inout JSONWriter) {
+        writer.object("scheduler_hints") { writer in
+            for (name, values) in server.schedulerHints.sorted(by: { $0.key < $1.key }) {
+                if values.count == 1 {
+                    writer.member(name, values[0])
+                } else {
+                    writer.array(name) { writer in
+                        for value in values { writer.string(value) }
+                    }
+                }
+            }
         }
     }
 
@@ -177,6 +208,8 @@ struct ServerView {
         writer.member("OS-SRV-USG:launched_at", server.launchedAt?.iso8601MicrosecondsWithoutZone)
         writer.member("OS-SRV-USG:terminated_at", server.terminatedAt?.iso8601MicrosecondsWithoutZone)
         writer.array("os-extended-volumes:volumes_attached") { _ in }
+        // Everybody sees it once everybody may set it.
+        if call.isAtLeast(90) { writer.member("OS-EXT-SRV-ATTR:hostname", server.hostname) }
         guard showsHostFacts else { return }
         writer.member("OS-EXT-SRV-ATTR:host", server.host?.rawValue)
         writer.member("OS-EXT-SRV-ATTR:hypervisor_hostname", server.host?.rawValue)
@@ -184,7 +217,7 @@ struct ServerView {
         guard call.isAtLeast(3) else { return }
         writer.member("OS-EXT-SRV-ATTR:reservation_id", server.reservationID)
         writer.member("OS-EXT-SRV-ATTR:launch_index", server.launchIndex)
-        writer.member("OS-EXT-SRV-ATTR:hostname", server.hostname)
+        if !call.isAtLeast(90) { writer.member("OS-EXT-SRV-ATTR:hostname", server.hostname) }
         writer.member("OS-EXT-SRV-ATTR:kernel_id", "")
         writer.member("OS-EXT-SRV-ATTR:ramdisk_id", "")
         writer.member("OS-EXT-SRV-ATTR:root_device_name", "/dev/vda")
@@ -216,6 +249,17 @@ struct ServerView {
         let made = String(Hex.encode(digest(.sha256, of: Array(text.utf8))).prefix(56))
         cache[text] = made
         return made
+    }
+}
+
+/// Which group a server is in, if any.
+struct ServerGroupMember: Sendable {
+    let group: ServerGroupID?
+
+    /// `nil` for clients that are not told.
+    init?(_ server: Instance, _ call: ComputeCall, _ parts: ComputeParts) async throws {
+        guard call.isAtLeast(71) else { return nil }
+        group = try await parts.database.serverGroups.groups(of: [server.id])[server.id]
     }
 }
 

@@ -7,6 +7,7 @@ extension ComputeRoutes {
     mutating func addServices() {
         let parts = parts
         add(.get, "os-services", rule: "os-services:list") { call in
+            try call.requireKnownQuery(["binary", "host"])
             let services = try await parts.database.services.list(
                 host: call.query["host"].map { HostName($0) }, binary: call.query["binary"])
             let zones = try await Zones(parts)

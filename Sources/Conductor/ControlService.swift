@@ -30,6 +30,9 @@ struct ControlService: Sendable {
         server.register(FetchDiagnostics.self, allowed: [.api]) { params, _ in
             try await agent(of: params.instance).call(GetDiagnostics.self, params)
         }
+        server.register(FetchTopology.self, allowed: [.api]) { params, _ in
+            try await agent(of: params.instance).call(GetTopology.self, params)
+        }
         server.register(FetchGuestAgent.self, allowed: [.api]) { params, _ in
             try await agent(of: params.instance).call(PingGuestAgent.self, params)
         }

@@ -38,6 +38,11 @@ public struct GuestHardware: Sendable, Hashable {
         try checkKnown(Setting(name: name, origin: .flavor, value: value))
     }
 
+    /// Whether a flavor's spec is in a namespace that steers guests, and no guest is steered by it: a slip of the pen.
+    public static func isUnknown(flavorSpec name: String) -> Bool {
+        PropertyTable.governs(spec: name) && PropertyTable.rule(Setting(name: name, origin: .flavor, value: "")) == nil
+    }
+
     /// Looks at one property of an image alone, as `check(flavorSpec:value:)` does.
     public static func check(imageProperty name: String, value: String) throws(HardwareError) {
         try checkKnown(Setting(name: name, origin: .image, value: value))

@@ -57,7 +57,7 @@ struct ComputeFixture: Sendable {
             consoleOutput: { _, lines in
                 (1...10).suffix(lines ?? 10).map { "tick \($0)\n" }.joined()
             },
-            diagnostics: { _ in Self.diagnostics },
+            diagnostics: { _ in Self.diagnostics }, topology: { _ in Self.topology },
             guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
             crashDump: { _ in }, claims: { try Self.claims(of: $0, $1) }, forget: { _ in })
     }
@@ -85,6 +85,13 @@ struct ComputeFixture: Sendable {
                 ]
                 .prefix(events)))
     }
+
+    /// Where every guest is.
+    static let topology = GuestTopology(
+        cells: [
+            .init(hostCell: 1, memoryMiB: 256, vcpus: [0, 1], pins: [0: 5, 1: 4]),
+            .init(hostCell: 0, memoryMiB: 256, vcpus: [2], pins: [:]),
+        ], pageSizeKiB: 2_048)
 
     /// What a conductor says of every guest.
     static let diagnostics: GuestDiagnostics = {

@@ -10,6 +10,7 @@ struct GuestAgentTests {
     private static func conductor(_ ping: @escaping @Sendable () throws -> PingGuestAgent.Result) -> ConductorLink {
         ConductorLink(
             wake: {}, consoleOutput: { _, _ in "" }, diagnostics: { _ in ComputeFixture.diagnostics },
+            topology: { _ in ComputeFixture.topology },
             guestAgent: { _ in try ping() }, crashDump: { _ in },
             claims: { host, _ in throw Failure(.unreachable, "\(host)") }, forget: { _ in })
     }

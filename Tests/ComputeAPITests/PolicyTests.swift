@@ -21,7 +21,8 @@ struct PolicyTests {
         (.delete, "servers/{id}/tags/{tag}", .member), (.get, "servers/{id}/ips", .reader),
         (.get, "servers/{id}/ips/{network}", .reader), (.get, "servers/{id}/os-instance-actions", .reader),
         (.get, "servers/{id}/os-instance-actions/{request}", .reader), (.post, "servers/{id}/remote-consoles", .member),
-        (.get, "servers/{id}/diagnostics", .admin), (.get, "servers/{id}/os-interface", .reader),
+        (.get, "servers/{id}/diagnostics", .admin), (.get, "servers/{id}/topology", .reader),
+        (.get, "servers/{id}/os-interface", .reader),
         (.post, "servers/{id}/os-interface", .member), (.get, "servers/{id}/os-interface/{port}", .reader),
         (.delete, "servers/{id}/os-interface/{port}", .member), (.get, "flavors", .anyone),
         (.get, "flavors/detail", .anyone), (.get, "flavors/{id}", .anyone), (.post, "flavors", .admin),
@@ -67,7 +68,8 @@ struct PolicyTests {
     ]
 
     private static func version(_ pattern: String) -> String {
-        pattern.hasSuffix("/search") || pattern.hasSuffix("os-hypervisors/{id}/servers") ? "2.30" : "2.65"
+        if pattern.hasSuffix("/search") || pattern.hasSuffix("os-hypervisors/{id}/servers") { return "2.30" }
+        return pattern.hasSuffix("/statistics") || pattern.hasSuffix("/uptime") ? "2.87" : "2.100"
     }
 
     private static func path(_ pattern: String, server: String) -> String {
@@ -117,7 +119,7 @@ struct PolicyTests {
         for (role, rank) in Self.roles {
             let server = try await cloud.makeActive()
             let reply = await cloud.send(
-                .post, "servers/\(server)/action", as: "p1/\(role)", at: "2.65", [action: .null])
+                .post, "servers/\(server)/action", as: "p1/\(role)", at: "2.100", [action: .null])
             #expect((reply.status == 403) == (rank.rawValue < least.rawValue), "\(action) as \(role): \(reply.status)")
         }
     }
@@ -130,7 +132,7 @@ struct PolicyTests {
         let server = try await cloud.makeActive()
         for token in ["p2/reader", "p2/member", "p2/manager"] {
             let reply = await cloud.send(
-                method, Self.path(pattern, server: server), as: token, at: "2.65", ["reboot": ["type": "HARD"]])
+                method, Self.path(pattern, server: server), as: token, at: "2.100", ["reboot": ["type": "HARD"]])
             #expect(reply.status == 404, "\(method.rawValue) \(pattern) as \(token)")
         }
         #expect(try await cloud.instance(server)?.taskState == nil)
@@ -139,7 +141,7 @@ struct PolicyTests {
     @Test("Without a token every route is 401", arguments: routes)
     func anonymous(method: HTTPMethod, pattern: String, least: Least) async throws {
         let cloud = try await ComputeFixture()
-        let reply = await cloud.send(method, Self.path(pattern, server: "x"), as: nil, at: "2.65")
+        let reply = await cloud.send(method, Self.path(pattern, server: "x"), as: nil, at: "2.100")
         #expect(reply.status == 401)
         #expect(await cloud.send(.get, "unknown", as: nil).status == 401)
     }

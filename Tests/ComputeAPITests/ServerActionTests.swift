@@ -129,7 +129,7 @@ struct ServerActionTests {
         let conductor = ConductorLink(
             wake: {},
             consoleOutput: { _, _ in throw Failure(.unreachable, "host kvm1 does not answer", isRetriable: true) },
-            diagnostics: { _ in ComputeFixture.diagnostics },
+            diagnostics: { _ in ComputeFixture.diagnostics }, topology: { _ in ComputeFixture.topology },
             guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
             crashDump: { _ in }, claims: { host, _ in throw Failure(.unreachable, "\(host)") }, forget: { _ in })
         let cloud = try await ComputeFixture(conductor: conductor)

@@ -80,3 +80,27 @@ public enum FetchGuestAgent: RPCMethod {
     public static let summary = "Tells whether an instance's guest agent answers its host, and in what time."
     public static let timeout = Duration.seconds(25)
 }
+
+/// Where the guest's cells, processors and pages are.
+public enum GetTopology: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var instance: InstanceID
+
+        public init(instance: InstanceID) { self.instance = instance }
+    }
+    public typealias Result = GuestTopology
+    public static let name = "compute.get_topology"
+    public static let kind = RPCKind.call
+    public static let summary = "Tells where an instance's cells are on its host."
+    public static let timeout = Duration.seconds(10)
+}
+
+/// The same, for the API: from the host that the instance is on.
+public enum FetchTopology: RPCMethod {
+    public typealias Params = GetTopology.Params
+    public typealias Result = GuestTopology
+    public static let name = "conductor.fetch_topology"
+    public static let kind = RPCKind.call
+    public static let summary = "Tells where an instance's cells are on the host it is on."
+    public static let timeout = Duration.seconds(15)
+}
