@@ -181,7 +181,10 @@ public struct FilterScheduler: Sendable {
     /// Why no host passes: each with the first filter that refuses it.
     private func explain(_ pool: Preselection, _ request: PlacementRequest, isFirst: Bool) -> PlacementRefusal {
         var tally = pool.tally
-        let prepared = filters.filter { isFirst || !$0.runsOncePerRequest }.map { $0.prepared(for: request) }
+        let reading = RequestReading()
+        let prepared = filters.filter { isFirst || !$0.runsOncePerRequest }.map {
+            $0.prepared(for: request, sharing: reading)
+        }
         for position in pool.positions ?? Array(hosts.indices) {
             for filter in prepared {
                 guard let rejection = filter.reject(hosts[position], for: request) else { continue }

@@ -23,6 +23,10 @@ public protocol HostFilter: Sendable {
     func isNeutral(for request: borrowing PlacementRequest) -> Bool
     /// A filter with the same verdicts for this request, which has read what the request says once and for all hosts.
     func prepared(for request: borrowing PlacementRequest) -> any HostFilter
+    /// The same, where what the filter reads may have been read for another one already.
+    ///
+    /// - Parameter reading: of this request.
+    func prepared(for request: borrowing PlacementRequest, sharing reading: RequestReading) -> any HostFilter
     /// `nil` lets the host pass.
     func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection?
     /// What of the request its verdicts depend on beside the host; `nil` for a filter that is as quickly asked, or whose
@@ -41,6 +45,10 @@ extension HostFilter {
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 
     public func prepared(for request: borrowing PlacementRequest) -> any HostFilter { self }
+
+    public func prepared(
+        for request: borrowing PlacementRequest, sharing reading: RequestReading
+    ) -> any HostFilter { prepared(for: request) }
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? { nil }
 
