@@ -152,7 +152,7 @@ let package = Package(
         tests("TasksTests", ["Tasks", "Model", "Telemetry"]),
         tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQLite", "Tasks"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
-        tests("SchedulingTests", ["Scheduling", "HostTopology", "Model"]),
+        tests("SchedulingTests", ["Scheduling", "HostTopology", "PCIDevices", "Model"]),
         tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
         tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration", "Telemetry"]),
         tests(

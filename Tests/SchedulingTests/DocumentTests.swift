@@ -109,12 +109,12 @@ struct DocumentTests {
             HostCellReport(
                 id: 0, memoryMiB: 16_384, memoryUsedMiB: 100, sharedCPUs: CPUSet([0, 1]), sharedVCPUs: 1,
                 dedicatedCPUs: CPUSet([2, 3]), takenCPUs: CPUSet([2]), cores: [CPUSet([0, 1]), CPUSet([2, 3])],
-                pages: [.init(sizeKiB: 4, total: 4_000_000, reserved: 10, used: 20)])
+                pages: [.init(sizeKiB: 4, total: 4_000_000, reserved: 10, used: 20)], socket: 0)
         ]
         host.pciPools = [
             PCIPool(
                 vendorID: "8086", productID: "10ed", kind: .virtualFunction, numaNode: 0, total: 4, free: 3,
-                aliases: ["nic": "required"])
+                aliases: ["nic": "required"], physicalFunction: "0000:81:00.0")
         ]
         host.aggregates = [AggregateFacts(name: "fast", metadata: ["availability_zone": "east", "ssd": "true"])]
         return host
