@@ -26,7 +26,7 @@ struct RequestFacts: Sendable {
             request.otherFlavorHosts = try await database.instances.hosts(withOtherFlavorThan: flavor.id)
         }
         if options.imagePropertiesWeight != 0 {
-            request.imagePropertyCounts = try await database.instances.imagePropertyCounts()
+            request.setImagePropertyCounts(try await database.instances.imagePropertyCounts())
         }
         return request
     }

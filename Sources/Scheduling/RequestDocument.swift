@@ -35,7 +35,7 @@ extension PlacementRequest {
         if var counts = try reader.object("image_property_counts") {
             var found: [HostName: [String: Int]] = [:]
             for host in counts.names { found[HostName(host)] = try counts.wholeMap(host) }
-            imagePropertyCounts = found
+            setImagePropertyCounts(found)
         }
         try reader.finish()
     }
