@@ -50,6 +50,9 @@ public final class SchedulerService: Sendable {
             case .refused(let refusal): return .init(selections: [], refusal: refusal)
             }
         }
+        rpc.register(CheckRebuild.self, allowed: [.conductor]) { params, _ in
+            .init(refusal: try await table.check(params.request, on: params.host))
+        }
         var router = Router()
         rpc.mount(on: &router)
         let clientTLS = ClientTLS(caPEM: try await authority.establish())

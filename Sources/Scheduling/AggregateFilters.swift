@@ -73,6 +73,7 @@ private struct PreparedAggregateSpecs: HostFilter {
 public struct AggregateImagePropertiesIsolation: PreparingFilter {
     public let name = "AggregateImagePropertiesIsolation"
     public let runsOncePerRequest = true
+    public let runsOnRebuild = true
     private let prefix: String?
 
     /// - Parameters: `[filter_scheduler] aggregate_image_properties_isolation_namespace` and `…_separator`.

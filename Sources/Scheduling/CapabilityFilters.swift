@@ -61,6 +61,7 @@ private struct PreparedCapabilities: HostFilter {
 public struct TraitsFilter: PreparingFilter {
     public let name = "TraitsFilter"
     public let runsOncePerRequest = true
+    public let runsOnRebuild = true
 
     public init() {}
 

@@ -96,6 +96,8 @@ public struct FilterScheduler: Sendable {
         ranks = []
     }
 
+    func host(named name: HostName) -> HostState? { index[name].map { hosts[$0] } }
+
     /// Changes amounts of a host, as its own report would.
     mutating func change(_ name: HostName, _ body: (inout HostState) -> Void) {
         guard let position = index[name] else { return }

@@ -19,6 +19,8 @@ public protocol HostFilter: Sendable {
     var name: String { get }
     /// Whether its verdict of the first instance of a request holds for the others, too.
     var runsOncePerRequest: Bool { get }
+    /// Whether it is asked when an instance is to be made afresh on its own host, from another image.
+    var runsOnRebuild: Bool { get }
     /// Whether it lets every host pass, for what this request asks: it is not asked about any then.
     func isNeutral(for request: borrowing PlacementRequest) -> Bool
     /// A filter with the same verdicts for this request, which has read what the request says once and for all hosts.
@@ -41,6 +43,7 @@ public protocol HostFilter: Sendable {
 
 extension HostFilter {
     public var runsOncePerRequest: Bool { false }
+    public var runsOnRebuild: Bool { false }
 
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 

@@ -5,6 +5,7 @@ public import Model
 public struct ImagePropertiesFilter: PreparingFilter {
     public let name = "ImagePropertiesFilter"
     public let runsOncePerRequest = true
+    public let runsOnRebuild = true
     /// A version alone asks for nothing: it is of one of these.
     private static let keys = [
         "hw_architecture", "architecture", "img_hv_type", "hypervisor_type", "hw_vm_mode", "vm_mode",
