@@ -28,7 +28,7 @@ extension Command {
                     OptionSpec(name: "hosts", value: "FILE", help: "Hosts and aggregates (JSON)."),
                     OptionSpec(name: "request", value: "FILE", help: "What is asked for (JSON)."), setting,
                 ], alone: explainFiles, explainServer),
-            .client("export", "Print all hosts and aggregates as the file that explain and replay read.") {
+            .client("export", "Print all hosts, aggregates and options as the file that explain and replay read.") {
                 _, context in
                 // A file for programs in any case.
                 context.terminal.print(try await context.client.apus(.get, "/fleet"))

@@ -12,8 +12,8 @@ extension AdminRoutes {
     }
 }
 
-/// `GET /fleet`: every host with what a scheduler reads of it, and the aggregates, in the form that
-/// `apus scheduler explain --hosts` reads. One read of all hosts; for people, not for each decision.
+/// `GET /fleet`: every host with what a scheduler reads of it, the aggregates, and the options that the scheduler decides
+/// by, in the form that `apus scheduler explain --hosts` reads. One read of all hosts; for people, not for each decision.
 private func showFleet(
     _ database: ControlDatabase, downAfter: Duration, zone: String, now: Timestamp
 ) async throws -> HTTPResponse {
@@ -30,5 +30,7 @@ private func showFleet(
         host.aggregates = facts[host.name] ?? []
         return host
     }
-    return .json(200, FleetDocument(hosts: hosts).json.serialized())
+    var document = FleetDocument(hosts: hosts)
+    document.options = try await PublishedOptions(settings: database.settings).read()
+    return .json(200, document.json.serialized())
 }

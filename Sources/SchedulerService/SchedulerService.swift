@@ -37,6 +37,7 @@ public final class SchedulerService: Sendable {
             downAfter: configuration[DatabaseOptions.serviceDownTime],
             zone: configuration[SchedulerOptions.defaultAvailabilityZone],
             scheduler: try Self.scheduler(options), options: options, now: now)
+        try await PublishedOptions(settings: database.settings).publish(configuration.decidingOptions())
         let rpc = RPCServer(
             name: "scheduler",
             verifier: DatabasePeerVerifier(credentials: database.credentials, receiver: "scheduler"),

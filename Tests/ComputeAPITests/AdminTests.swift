@@ -123,6 +123,16 @@ struct AdminTests {
         }
     }
 
+    @Test("The fleet comes with the options that the scheduler has told")
+    func fleetOptions() async throws {
+        let cloud = try await ComputeFixture()
+        #expect(await send(cloud, .get, "/fleet").json["options"] == nil)
+        let options = ["filter_scheduler.ram_weight_multiplier": "-1.0"]
+        try await PublishedOptions(settings: cloud.database.settings).publish(options)
+        let fleet = await send(cloud, .get, "/fleet")
+        #expect(fleet.status == 200 && fleet.json["options"] == .object(options.mapValues { .string($0) }))
+    }
+
     @Test("All of it is for administrators", arguments: ["/tasks", "/hosts"])
     func policy(path: String) async throws {
         let cloud = try await ComputeFixture()
