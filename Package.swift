@@ -152,7 +152,7 @@ let package = Package(
         tests("TasksTests", ["Tasks", "Model", "Telemetry"]),
         tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQLite", "Tasks"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
-        tests("SchedulingTests", ["Scheduling", "Model"]),
+        tests("SchedulingTests", ["Scheduling", "HostTopology", "PCIDevices", "Model"]),
         tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
         tests("ImagesTests", ["Images", "ImageFormat", "Crypto", "HTTP", "Model", "Configuration", "Telemetry"]),
         tests(
@@ -167,7 +167,7 @@ let package = Package(
             ],
             excluding: ["Golden", "Capabilities"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
-        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model"]),
+        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model", "Configuration"]),
         tests("ConductorTests", ["Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",

@@ -17,7 +17,8 @@ extension Command {
             .client(
                 "explain", "Say why a server found no host, or what would become of a request.",
                 details: """
-                    With SERVER: what the scheduler said when it found no host for it. With --hosts and --request: what \
+                    With SERVER: what the scheduler said when it found no host for it; of one that has a host, where it \
+                    would come now, worked out from the present fleet without it. With --hosts and --request: what \
                     every filter says of every host of the file, how each that passes weighs, and their order; no cloud \
                     is asked. `apus scheduler export` writes such a file of hosts.
                     """,
@@ -28,7 +29,7 @@ extension Command {
                     OptionSpec(name: "hosts", value: "FILE", help: "Hosts and aggregates (JSON)."),
                     OptionSpec(name: "request", value: "FILE", help: "What is asked for (JSON)."), setting,
                 ], alone: explainFiles, explainServer),
-            .client("export", "Print all hosts and aggregates as the file that explain and replay read.") {
+            .client("export", "Print all hosts, aggregates and options as the file that explain and replay read.") {
                 _, context in
                 // A file for programs in any case.
                 context.terminal.print(try await context.client.apus(.get, "/fleet"))
@@ -67,7 +68,7 @@ private func reading<T>(_ path: String, _ body: () throws(DocumentError) -> T) t
 }
 
 /// A scheduler over the file's hosts, with the file's options and those of the command.
-private func scheduler(_ path: String, _ invocation: Invocation) throws -> FilterScheduler {
+private func fileScheduler(_ path: String, _ invocation: Invocation) throws -> FilterScheduler {
     let parsed = try document(path)
     let fleet = try reading(path) { () throws(DocumentError) in try FleetDocument(parsed) }
     var values = fleet.options
@@ -77,9 +78,14 @@ private func scheduler(_ path: String, _ invocation: Invocation) throws -> Filte
         }
         values[String(text[..<equals])] = String(text[text.index(after: equals)...])
     }
+    return try scheduler(fleet.hosts, values)
+}
+
+/// A scheduler over hosts, with options by `section.option`.
+func scheduler(_ hosts: [HostState], _ options: [String: String]) throws -> FilterScheduler {
     let configuration: Configuration
     do throws(ConfigurationError) {
-        configuration = try Configuration(options: SchedulerOptions.all, values: values)
+        configuration = try Configuration(options: SchedulerOptions.all, values: options)
     } catch {
         throw CommandError.failure("\(error)")
     }
@@ -89,7 +95,7 @@ private func scheduler(_ path: String, _ invocation: Invocation) throws -> Filte
     } catch {
         throw CommandError.failure("filter_scheduler.enabled_filters: \(error)")
     }
-    for host in fleet.hosts {
+    for host in hosts {
         made.update(host)
         made.setAggregates(of: host.name, host.aggregates, zone: host.availabilityZone)
     }
@@ -109,15 +115,15 @@ private func scheduler(_ path: String, _ invocation: Invocation) throws -> Filte
     guard let hosts = invocation.value("hosts"), let path = invocation.value("request") else {
         throw CommandError.usage("A SERVER is wanted, or both of --hosts and --request.")
     }
-    let table = try scheduler(hosts, invocation)
+    let table = try fileScheduler(hosts, invocation)
     let parsed = try document(path)
     let request = try reading(path) { () throws(DocumentError) in try PlacementRequest(document: parsed) }
     let explanation = table.explanation(of: request)
-    if invocation.has("json") { terminal.print(explanation.json) } else { terminal.print(text(explanation)) }
+    if invocation.has("json") { terminal.print(explanation.json) } else { terminal.print(explanationText(explanation)) }
     return true
 }
 
-private func text(_ explanation: DecisionExplanation) -> String {
+func explanationText(_ explanation: DecisionExplanation) -> String {
     var parts: [String] = []
     if let refusal = explanation.refusal {
         parts.append(refusal.message)
@@ -168,13 +174,14 @@ private func short(_ value: Double) -> String {
     let details = fault["details"]?.text ?? ""
     let reasons = details.split(separator: "\n").map(String.init)
     let host = server["OS-EXT-SRV-ATTR:host"]?.text
-    let answer: JSON = [
+    var answer: [String: JSON] = [
         "id": server["id"] ?? .null, "name": .string(name), "status": server["status"] ?? .null,
         "host": host.map { .string($0) } ?? .null, "message": fault["message"] ?? .null,
         "reasons": .array(reasons.map { .string($0) }),
     ]
     var lines: [String] = []
     if let host { lines.append("\(name) is on \(host).") }
+    let now = try await host == nil ? nil : PresentPlace.find(server["id"]?.text ?? "", name, context.client)
     if let message = fault["message"]?.text {
         lines.append(message)
         if reasons.isEmpty {
@@ -190,7 +197,11 @@ private func short(_ value: Double) -> String {
     } else if host == nil {
         lines.append("\(name) has no host yet, and nothing has been refused: apus task list --server \(name)")
     }
-    context.show(answer, lines.joined(separator: "\n\n"))
+    if let now {
+        answer["now"] = now.json
+        lines.append(now.text)
+    }
+    context.show(.object(answer), lines.joined(separator: "\n\n"))
 }
 
 // MARK: - replay
@@ -202,7 +213,7 @@ private func short(_ value: Double) -> String {
     guard (count == nil) != invocation.arguments.isEmpty else {
         throw CommandError.usage("Either a TRACE or --generate is wanted.")
     }
-    var replay = Replay(try scheduler(hosts, invocation))
+    var replay = Replay(try fileScheduler(hosts, invocation))
     var generator = SeededGenerator(seed: UInt64(seed))
     var times: [Double] = []
     func run(_ event: TraceEvent) {

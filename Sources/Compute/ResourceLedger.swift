@@ -253,7 +253,7 @@ public struct ResourceLedger: Sendable, Hashable {
                     .init(
                         sizeKiB: $0.sizeKiB, total: $0.total, reserved: $0.reserved,
                         used: taken.pages[$0.sizeKiB, default: 0])
-                })
+                }, socket: cell.socket)
         }
     }
 

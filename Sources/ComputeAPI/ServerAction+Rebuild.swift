@@ -65,7 +65,7 @@ extension ServerAction {
         let material = GuestMaterial(image: image, adminPassword: password, files: request.files)
         let former = FormerImage(id: action.server.imageID, properties: action.server.imageProperties)
         let (changed, _) = try await changeServer(
-            action.server, .rebuild, call, parts, kind: TaskKind.guest,
+            action.server, .rebuild, call, parts, kind: TaskKind.rebuild,
             change: { request.apply(to: &$0, image: image, publicKey: key) },
             state: { GuestTaskState(instance: $0.id, command: .rebuild(material), formerImage: former) })
         var view = try await ServerView(call, parts: parts)

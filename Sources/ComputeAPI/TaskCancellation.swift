@@ -15,7 +15,7 @@ struct TaskCancellation: Sendable {
         switch row.kind {
         case TaskKind.delete, TaskKind.offload, TaskKind.cleanup:
             throw APIError.conflict("Task \(row.id) removes a guest from its host, which is not cancelled.")
-        case TaskKind.guest, TaskKind.snapshot, TaskKind.backup:
+        case TaskKind.guest, TaskKind.rebuild, TaskKind.snapshot, TaskKind.backup:
             let state = try TaskEngine.state(GuestTaskState.self, of: row)
             guard state.dispatchedEpoch == nil || state.command.isCancellableOnHost else {
                 let name = state.command.name

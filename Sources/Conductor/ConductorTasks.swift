@@ -41,6 +41,14 @@ struct ConductorTasks: Sendable {
                 steps: [CommandOnHost(ledger: ledger, command: command, liveness: liveness, offload: offload)]
             ) { try await commandEnded(&$0, $1, $2) })
         engine.register(
+            TaskDefinition<GuestTaskState>(
+                kind: TaskKind.rebuild,
+                steps: [
+                    CheckHost(ledger: ledger, scheduler: scheduler),
+                    CommandOnHost(ledger: ledger, command: command, liveness: liveness, offload: offload),
+                ]
+            ) { try await commandEnded(&$0, $1, $2) })
+        engine.register(
             TaskDefinition<OffloadTaskState>(
                 kind: TaskKind.offload,
                 steps: [OffloadOnHost(ledger: ledger, command: command, liveness: liveness, cleanup: cleanup)]
@@ -106,7 +114,10 @@ struct ConductorTasks: Sendable {
             if let image = state.spentImage { try await removal.remove(image) }
             return
         }
-        if let image = state.formerImage { try await ledger.restore(image, of: state.instance, row, now: now()) }
+        if let image = state.formerImage {
+            try await ledger.restore(
+                image, of: state.instance, isUntouched: state.isHostInQuestion == true, row, now: now())
+        }
         if case .shelve(let order?) = state.command,
             try await ledger.find(state.instance)?.shelved?.imageID != order.image
         {

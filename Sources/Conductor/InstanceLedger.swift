@@ -168,10 +168,15 @@ struct InstanceLedger: Sendable {
 
     /// Names the image again that the guest's disk is made from, when a rebuild has failed without touching the disk: a
     /// host that had begun with it says that the instance is in ERROR.
-    func restore(_ image: FormerImage, of id: InstanceID, _ row: TaskRow, now: Timestamp) async throws {
+    ///
+    /// - Parameter isUntouched: whether it is certain that no host has heard of the rebuild: one of an instance that was in
+    ///   ERROR before says nothing by that state.
+    func restore(
+        _ image: FormerImage, of id: InstanceID, isUntouched: Bool, _ row: TaskRow, now: Timestamp
+    ) async throws {
         do {
             _ = try await instances.update(id, generation: row.generation, now: now) { instance in
-                guard instance.deletedAt == nil, instance.vmState != .error else { return }
+                guard instance.deletedAt == nil, isUntouched || instance.vmState != .error else { return }
                 (instance.imageID, instance.imageProperties) = (image.id, image.properties)
             }
         } catch let error as StoreError {

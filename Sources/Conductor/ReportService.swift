@@ -228,7 +228,7 @@ extension TaskRow {
     fileprivate func sourceImage() throws -> ImageID? {
         switch kind {
         case TaskKind.build, TaskKind.unshelve: return try TaskEngine.state(BuildTaskState.self, of: self).image.id
-        case TaskKind.guest:
+        case TaskKind.guest, TaskKind.rebuild:
             switch try TaskEngine.state(GuestTaskState.self, of: self).command {
             case .rescue(let material), .rebuild(let material): return material.image.id
             default: return nil

@@ -83,6 +83,9 @@ public struct Configuration: Sendable {
         }.joined(separator: "\n")
     }
 
+    /// The value of an option as it would be written in a file.
+    public func text(of option: AnyOption) -> String { settings[option.key]?.text ?? option.defaultText }
+
     /// Where an option's value came from: `PATH:LINE`, `--set`, `default`.
     public func source(of key: String) -> String { settings[key]?.source ?? "default" }
 

@@ -10,6 +10,15 @@ public struct SettingsStore: Sendable {
         }
     }
 
+    /// Puts a value in the place of the one that there may be: for what its one writer says anew.
+    public func replace(_ name: String, with value: [UInt8]) async throws {
+        try await database.write { connection in
+            try connection.execute(
+                "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [.text(name), .blob(value)])
+        }
+    }
+
     /// Keeps `values` if none of the names is taken, and gives what is stored then: of two processes that both make a
     /// key, both use the first one's. All or none of the names must be taken.
     public func establish(_ values: [String: [UInt8]]) async throws -> [String: [UInt8]] {

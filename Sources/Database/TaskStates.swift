@@ -7,6 +7,8 @@ public enum TaskKind {
     public static let delete = "delete"
     /// Whatever is done to a guest that is on a host.
     public static let guest = "guest"
+    /// Makes a guest's disks afresh, from another image where its host may have that.
+    public static let rebuild = "rebuild"
     /// Copies the root disk of a server into an image.
     public static let snapshot = "snapshot"
     /// The same, after which the oldest backups of the kind make room.
@@ -25,12 +27,12 @@ public enum TaskKind {
     public static let cacheImages = "cache_images"
 
     public static let all: Set<String> = [
-        build, delete, guest, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
+        build, delete, guest, rebuild, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
         cacheImages,
     ]
 
     /// Those that need the guest's host.
-    public static let onHost: Set<String> = [guest, snapshot, backup]
+    public static let onHost: Set<String> = [guest, rebuild, snapshot, backup]
 
     /// The kinds that can be run again from the beginning when they have failed.
     public static let repeatable: Set<String> = [delete, offload, cleanup, cacheImages]
@@ -116,7 +118,7 @@ public struct RotationTaskState: Sendable, Hashable, Codable {
     }
 }
 
-/// State of a `guest`, `snapshot` or `backup` task.
+/// State of a `guest`, `rebuild`, `snapshot` or `backup` task.
 public struct GuestTaskState: Sendable, Hashable, Codable {
     public var instance: InstanceID
     /// Without its secrets once a host has it for good.
@@ -136,6 +138,8 @@ public struct GuestTaskState: Sendable, Hashable, Codable {
 
     /// What a rebuild's guest was made from: the record names it again when the rebuild fails before it has begun.
     public var formerImage: FormerImage?
+    /// Set while it is asked whether the host may have a rebuild's new image: no host has heard of the command then.
+    public var isHostInQuestion: Bool?
 
     public init(
         instance: InstanceID, command: GuestCommand, rotation: BackupRotation? = nil, spentImage: ImageID? = nil,

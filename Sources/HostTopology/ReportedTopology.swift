@@ -10,7 +10,7 @@ extension HostTopology {
                     cpus: CPUSet(cell.sharedCPUs.numbers.union(cell.dedicatedCPUs.numbers)), cores: cell.cores,
                     pages: cell.pages.map {
                         HostCell.Pages(sizeKiB: $0.sizeKiB, total: $0.total, reserved: $0.reserved)
-                    })
+                    }, socket: cell.socket)
             },
             shared: CPUSet(report.reduce(into: []) { $0.formUnion($1.sharedCPUs.numbers) }),
             dedicated: CPUSet(report.reduce(into: []) { $0.formUnion($1.dedicatedCPUs.numbers) }))

@@ -116,9 +116,7 @@ extension HostReport {
             ratios.allSatisfy({ $0 >= 0 && $0 <= 1_000_000 }), texts.allSatisfy({ $0.utf8.count <= 1_024 }),
             lists.allSatisfy({ list in list.count <= 4_096 && list.allSatisfy { $0.utf8.count <= 255 } }),
             (metrics ?? []).allSatisfy(\.value.isFinite), (cells ?? []).count <= 1_024, (pciPools ?? []).count <= 1_024,
-            (pciPools ?? []).allSatisfy({
-                $0.total >= 0 && $0.total < 1 << 20 && $0.vendorID.utf8.count <= 8 && $0.productID.utf8.count <= 8
-            }),
+            (pciPools ?? []).allSatisfy(\.isPossible),
             (mediatedDevicePools ?? []).count <= 1_024, (mediatedDevicePools ?? []).allSatisfy(\.isPossible),
             (cells ?? []).allSatisfy(\.isPossible), sequence >= 0, sequence < 1 << 62, measuredAt.isPossible
         else {

@@ -38,13 +38,26 @@ public struct PCIPool: Sendable, Hashable, Codable {
     /// The names by which flavors ask for these devices on their host, each with its `numa_policy`; `nil` from an agent
     /// that does not tell.
     public var aliases: [String: String]?
+    /// The address of a physical function whose guest shuts out those of its virtual ones, and the reverse: of the one
+    /// device of a pool of physical functions, of the parent of virtual ones. `nil` where there are not both for guests,
+    /// and from an agent that does not tell.
+    public var physicalFunction: String?
 
     public init(
         vendorID: String, productID: String, kind: PCIDevice.Kind, numaNode: Int?, total: Int, free: Int,
-        aliases: [String: String]? = nil
+        aliases: [String: String]? = nil, physicalFunction: String? = nil
     ) {
-        self.aliases = aliases
+        (self.aliases, self.physicalFunction) = (aliases, physicalFunction)
         (self.vendorID, self.productID, self.kind) = (vendorID, productID, kind)
         (self.numaNode, self.total, self.free) = (numaNode, total, free)
+    }
+
+    /// Whether every member is one that a host can have.
+    var isPossible: Bool {
+        let most = kind == .physicalFunction && physicalFunction != nil ? 1 : (1 << 20) - 1
+        return (0...most).contains(total) && (0...total).contains(free) && vendorID.utf8.count <= 8
+            && productID.utf8.count <= 8 && (0...65_535).contains(numaNode ?? 0)
+            && (physicalFunction ?? "").utf8.count <= 32 && (aliases ?? [:]).count <= 1_024
+            && (aliases ?? [:]).allSatisfy { $0.key.utf8.count <= 255 && $0.value.utf8.count <= 16 }
     }
 }

@@ -59,6 +59,23 @@ public struct PlacementRequest: Sendable, Hashable, Codable {
     }
 }
 
+extension PlacementRequest {
+    /// What placing `instance` asks for, by its record alone.
+    public init(of instance: Instance, alternates: Int) {
+        self.init(
+            instances: [instance.id], resources: instance.resources, projectID: instance.projectID,
+            availabilityZone: instance.availabilityZone, schedulerHints: instance.schedulerHints,
+            alternates: alternates)
+        (flavor, imageID, imageProperties) = (instance.flavor, instance.imageID, instance.imageProperties ?? [:])
+        guard let wanted = instance.destination else { return }
+        if wanted.isForced {
+            (forcedHost, forcedNode) = (wanted.host, wanted.node)
+        } else {
+            (requestedHost, requestedNode) = (wanted.host, wanted.node)
+        }
+    }
+}
+
 /// Why no host fitted: for each reason how many hosts it refused, and how near the nearest was.
 public struct PlacementRefusal: Sendable, Hashable, Codable {
     public struct Reason: Sendable, Hashable, Codable {

@@ -166,15 +166,28 @@ public struct PCIInventory: Sendable, Hashable {
             free(beside: taken).filter { device in wanted.contains { $0.matches(device) } }.compactMap(\.numaNode))
     }
 
-    /// The devices by sort, as a host report shows them.
+    /// With more of them a report would be larger than any that is taken: their exclusion is left to the claims then.
+    private static let mostFunctionsTold = 256
+
+    /// The physical functions that guests may have, and of which they may have virtual ones.
+    private var sharedFunctions: Set<String> {
+        let parents = Set(devices.compactMap(\.parentAddress))
+        let found = Set(devices.filter { $0.kind == .physicalFunction }.map(\.address)).intersection(parents)
+        return found.count <= Self.mostFunctionsTold ? found : []
+    }
+
+    /// The devices by sort, as a host report shows them: those that exclude each other by their physical function, too.
     public func pools(beside taken: [PCIDevice]) -> [PCIPool] {
         let free = Set(free(beside: taken).map(\.address))
+        let shared = sharedFunctions
         var pools: [PCIPool] = []
         for device in devices {
             let count = free.contains(device.address) ? 1 : 0
+            let function = device.kind == .physicalFunction ? device.address : device.parentAddress
+            let told = function.flatMap { shared.contains($0) ? $0 : nil }
             let index = pools.firstIndex {
                 $0.vendorID == device.vendorID && $0.productID == device.productID && $0.kind == device.kind
-                    && $0.numaNode == device.numaNode
+                    && $0.numaNode == device.numaNode && $0.physicalFunction == told
             }
             if let index {
                 pools[index].total += 1
@@ -186,7 +199,7 @@ public struct PCIInventory: Sendable, Hashable {
                         numaNode: device.numaNode, total: 1, free: count,
                         aliases: Dictionary(
                             aliases.filter { $0.matches(device) }.map { ($0.name, $0.policy.rawValue) },
-                            uniquingKeysWith: { first, _ in first })))
+                            uniquingKeysWith: { first, _ in first }), physicalFunction: told))
             }
         }
         return pools

@@ -39,12 +39,7 @@ actor HostTable {
 
     func select(_ asked: PlacementRequest) async throws -> PlacementDecision {
         var request = try await RequestFacts(database: database, options: options).complete(asked)
-        if isStale(at: now()) {
-            let changes = try await database.hosts.changes(since: revision)
-            let agents = try await database.services.changes(since: serviceMark, binary: "nova-compute")
-            let aggregates = try await database.aggregates.table()
-            refresh(changes, agents, aggregates, at: now())
-        }
+        try await refreshIfStale()
         // No suspension from here on: what is seen is what is consumed.
         let moment = now()
         picks.complete(&request, at: moment)
@@ -64,6 +59,33 @@ actor HostTable {
                 ])
         }
         return decision
+    }
+
+    /// Why `host` may not have the image of `request` for an instance that it has; `nil` where it may. Takes nothing.
+    func check(_ request: PlacementRequest, on host: HostName) async throws -> PlacementRefusal? {
+        try await refreshIfStale()
+        let refusal: PlacementRefusal? =
+            switch options.driver {
+            case .filter, .caching: scheduler.refusal(toRebuild: request, on: host)
+            // One that looks at nothing has nothing against a host.
+            case .chance: nil
+            case .fake: Self.notChosen(among: 1)
+            }
+        decisions.increment(labels: [("outcome", refusal == nil ? "rebuild_allowed" : "rebuild_refused")])
+        if let refusal {
+            log.notice(
+                "a host may not have an image",
+                ["instance": request.instances.first, "host": host, "reasons": refusal.message])
+        }
+        return refusal
+    }
+
+    private func refreshIfStale() async throws {
+        guard isStale(at: now()) else { return }
+        let changes = try await database.hosts.changes(since: revision)
+        let agents = try await database.services.changes(since: serviceMark, binary: "nova-compute")
+        let aggregates = try await database.aggregates.table()
+        refresh(changes, agents, aggregates, at: now())
     }
 
     /// The caching driver decides on what it has read, for as long as the interval says; the others on what there is.
@@ -104,14 +126,14 @@ actor HostTable {
         switch options.driver {
         case .filter, .caching: return scheduler.select(request, now: moment, using: &generator)
         case .chance: return ChanceScheduler.select(among: scheduler.hosts, request, using: &generator)
-        case .fake:
-            let count = scheduler.hosts.count
-            return .refused(
-                PlacementRefusal(
-                    hostsConsidered: count,
-                    reasons: count == 0
-                        ? [] : [.init(filter: "FakeScheduler", reason: "not chosen", hosts: count, nearestMiss: nil)]))
+        case .fake: return .refused(Self.notChosen(among: scheduler.hosts.count))
         }
+    }
+
+    private static func notChosen(among count: Int) -> PlacementRefusal {
+        let reason = PlacementRefusal.Reason(
+            filter: "FakeScheduler", reason: "not chosen", hosts: count, nearestMiss: nil)
+        return PlacementRefusal(hostsConsidered: count, reasons: count == 0 ? [] : [reason])
     }
 
     private func apply(_ changes: [HostRecord], _ aggregates: AggregateTable) {

@@ -2,42 +2,19 @@ internal import Database
 internal import Model
 internal import Scheduling
 
-/// What the database knows and a request's filters and weighers need: where its group's members are, where the instances
-/// of its hints are, what runs where.
+/// What the database knows and a request's filters and weighers need, what runs where only where one of them reads it.
 struct RequestFacts: Sendable {
     let database: ControlDatabase
     let options: SchedulingOptions
 
     func complete(_ asked: PlacementRequest) async throws -> PlacementRequest {
-        var request = asked
-        if let first = request.instances.first, let placed = try await database.serverGroups.placed(of: first) {
-            var group = PlacementRequest.Group(
-                id: placed.group.id, policy: placed.group.policy, maxServersPerHost: placed.group.maxServersPerHost ?? 1
-            )
-            for (instance, host) in placed.hosts where !request.instances.contains(instance) {
-                group.members[host, default: 0] += 1
-            }
-            request.group = group
-            request.unplacedMembers = placed.unplaced
-        }
-        request.sameHosts = try await hosts(of: request.schedulerHints["same_host"])
-        request.differentHosts = try await hosts(of: request.schedulerHints["different_host"])
+        var request = try await PlacementFacts(database: database).complete(asked)
         if let flavor = request.flavor, options.enabledFilters.contains("TypeAffinityFilter") {
             request.otherFlavorHosts = try await database.instances.hosts(withOtherFlavorThan: flavor.id)
         }
         if options.imagePropertiesWeight != 0 {
-            request.imagePropertyCounts = try await database.instances.imagePropertyCounts()
+            request.setImagePropertyCounts(try await database.instances.imagePropertyCounts())
         }
         return request
-    }
-
-    /// Where these instances are; `nil` for a hint that was not given.
-    private func hosts(of hint: [String]?) async throws -> Set<HostName>? {
-        guard let hint else { return nil }
-        var hosts: Set<HostName> = []
-        for id in hint {
-            if let host = try await database.instances.find(InstanceID(id.lowercased()))?.host { hosts.insert(host) }
-        }
-        return hosts
     }
 }

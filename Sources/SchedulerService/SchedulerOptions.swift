@@ -111,6 +111,9 @@ public enum SchedulerOptions {
         metricRatios.erased, weightOfUnavailable.erased, requiresMetrics.erased,
     ]
 
+    /// Those that decide where an instance comes.
+    static let deciding = all.filter { ["filter_scheduler", "metrics"].contains($0.section) }
+
     /// `name=number` for each; `nil` where one is not.
     @Sendable static func ratios(_ settings: [String]) -> [String: Double]? {
         var found: [String: Double] = [:]
@@ -126,6 +129,13 @@ public enum SchedulerOptions {
 }
 
 extension Configuration {
+    /// What decides where an instance comes, by `section.option`, as a file has it: defaults, too, so that it stays what it
+    /// is when a later version has others.
+    public func decidingOptions() -> [String: String] {
+        Dictionary(
+            SchedulerOptions.deciding.map { ($0.key, text(of: $0)) }, uniquingKeysWith: { first, _ in first })
+    }
+
     /// What the filters and weighers read.
     public func schedulingOptions() -> SchedulingOptions {
         var options = SchedulingOptions()

@@ -37,6 +37,7 @@ public final class SchedulerService: Sendable {
             downAfter: configuration[DatabaseOptions.serviceDownTime],
             zone: configuration[SchedulerOptions.defaultAvailabilityZone],
             scheduler: try Self.scheduler(options), options: options, now: now)
+        try await PublishedOptions(settings: database.settings).publish(configuration.decidingOptions())
         let rpc = RPCServer(
             name: "scheduler",
             verifier: DatabasePeerVerifier(credentials: database.credentials, receiver: "scheduler"),
@@ -49,6 +50,9 @@ public final class SchedulerService: Sendable {
             case .placed(let selections): return .init(selections: selections, refusal: nil)
             case .refused(let refusal): return .init(selections: [], refusal: refusal)
             }
+        }
+        rpc.register(CheckRebuild.self, allowed: [.conductor]) { params, _ in
+            .init(refusal: try await table.check(params.request, on: params.host))
         }
         var router = Router()
         rpc.mount(on: &router)

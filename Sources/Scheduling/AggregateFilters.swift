@@ -1,3 +1,4 @@
+internal import GuestHardware
 public import Model
 internal import Synchronization
 
@@ -67,10 +68,12 @@ private struct PreparedAggregateSpecs: HostFilter {
     }
 }
 
-/// Passes hosts whose aggregates' metadata agrees with the image's properties of the same names.
-public struct AggregateImagePropertiesIsolation: HostFilter {
+/// Passes hosts whose aggregates' metadata agrees with the image's properties of the same names. Values are the same in
+/// whatever form each side has them: `yes` and `true`, `amd64` and `x86_64`.
+public struct AggregateImagePropertiesIsolation: PreparingFilter {
     public let name = "AggregateImagePropertiesIsolation"
     public let runsOncePerRequest = true
+    public let runsOnRebuild = true
     private let prefix: String?
 
     /// - Parameters: `[filter_scheduler] aggregate_image_properties_isolation_namespace` and `…_separator`.
@@ -82,13 +85,23 @@ public struct AggregateImagePropertiesIsolation: HostFilter {
         request.imageProperties?.isEmpty ?? true
     }
 
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard let properties = request.imageProperties else { return nil }
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
+        PreparedImageIsolation(prefix: prefix, image: CanonicalProperties(request.imageProperties ?? [:]))
+    }
+}
+
+/// What one image says, in its one form.
+private struct PreparedImageIsolation: HostFilter {
+    let name = "AggregateImagePropertiesIsolation"
+    let prefix: String?
+    let image: CanonicalProperties
+
+    func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
         for key in Set(host.aggregates.flatMap(\.metadata.keys)).sorted() {
             if let prefix, !key.hasPrefix(prefix) { continue }
-            guard let value = properties[key], let allowed = host.merged(key), !allowed.contains(value) else {
-                continue
-            }
+            guard let value = image[key], let allowed = host.merged(key), !allowed.contains(value),
+                !allowed.contains(where: { CanonicalProperties.value($0, of: key) == value })
+            else { continue }
             return Rejection(reason: "kept for images with another \(key)")
         }
         return nil

@@ -56,101 +56,12 @@ private struct PreparedCapabilities: HostFilter {
     }
 }
 
-/// Passes hosts that can run what the image is for: its architecture, hypervisor and mode.
-public struct ImagePropertiesFilter: HostFilter {
-    public let name = "ImagePropertiesFilter"
-    public let runsOncePerRequest = true
-    /// A version alone asks for nothing: it is of one of these.
-    private static let keys = [
-        "hw_architecture", "architecture", "img_hv_type", "hypervisor_type", "hw_vm_mode", "vm_mode",
-    ]
-    private let defaultArchitecture: String?
-
-    /// - Parameter defaultArchitecture: `[filter_scheduler] image_properties_default_architecture`.
-    public init(defaultArchitecture: String? = nil) {
-        self.defaultArchitecture = defaultArchitecture.flatMap { $0.isEmpty ? nil : $0 }
-    }
-
-    public func isNeutral(for request: borrowing PlacementRequest) -> Bool {
-        guard let properties = request.imageProperties else { return true }
-        return defaultArchitecture == nil && Self.keys.allSatisfy { properties[$0] == nil }
-    }
-
-    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
-        VerdictKey(name, properties: request.imageProperties ?? [:])
-    }
-
-    public func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection? {
-        guard !isNeutral(for: request), let properties = request.imageProperties else { return nil }
-        guard !host.architecture.isEmpty || !host.hypervisorType.isEmpty else {
-            return Rejection(reason: "of which it is not known what they run")
-        }
-        if let text = properties["hw_architecture"] ?? properties["architecture"] ?? defaultArchitecture {
-            let wanted = Self.canonical(architecture: text)
-            guard wanted == Self.canonical(architecture: host.architecture) else {
-                return Rejection(reason: "not of the architecture \(wanted)")
-            }
-        }
-        if let text = properties["img_hv_type"] ?? properties["hypervisor_type"] {
-            guard Self.runs(host.hypervisorType, text.lowercased()) else {
-                return Rejection(reason: "not of the hypervisor \(text)")
-            }
-        }
-        if let mode = (properties["hw_vm_mode"] ?? properties["vm_mode"])?.lowercased(), mode != "hvm" {
-            return Rejection(reason: "without the mode \(mode)")
-        }
-        if let text = properties["img_hv_requested_version"] ?? properties["hypervisor_version_requires"],
-            host.hypervisorVersion > 0
-        {
-            guard Self.admits(host.hypervisorVersion, text) else {
-                return Rejection(reason: "not of a hypervisor version \(text)")
-            }
-        }
-        return nil
-    }
-
-    /// libvirt says `QEMU` of a host, with hardware virtualization and without; images mean either by both names.
-    private static func runs(_ host: String, _ wanted: String) -> Bool {
-        let family = ["kvm", "qemu"]
-        return host.lowercased() == wanted || (family.contains(host.lowercased()) && family.contains(wanted))
-    }
-
-    static func canonical(architecture: String) -> String {
-        let name = architecture.lowercased()
-        return switch name {
-        case "amd64", "x86-64", "x64": "x86_64"
-        case "i386", "i486", "i586", "i686", "x86_32": "i686"
-        case "arm64": "aarch64"
-        default: name
-        }
-    }
-
-    /// `>=2.5,<10.0`: every part must hold. What cannot be read holds never.
-    static func admits(_ version: Int, _ predicates: String) -> Bool {
-        let own = [version / 1_000_000, version / 1_000 % 1_000, version % 1_000]
-        return predicates.split(separator: ",").map { trimmed($0) }.allSatisfy { part in
-            guard let sign = ["<=", ">=", "==", "!=", "<", ">", "="].first(where: part.hasPrefix) else { return false }
-            let numbers = trimmed(part.dropFirst(sign.count)).split(separator: ".", omittingEmptySubsequences: false)
-            let parts = numbers.compactMap { Int($0) }
-            guard !parts.isEmpty, parts.count == numbers.count, parts.count <= 3 else { return false }
-            let wanted = parts + Array(repeating: 0, count: 3 - parts.count)
-            return switch sign {
-            case "<": own.lexicographicallyPrecedes(wanted)
-            case "<=": !wanted.lexicographicallyPrecedes(own)
-            case ">": wanted.lexicographicallyPrecedes(own)
-            case ">=": !own.lexicographicallyPrecedes(wanted)
-            case "!=": own != wanted
-            default: own == wanted
-            }
-        }
-    }
-}
-
 /// Passes hosts with every trait that the flavor or the image requires, and none that the flavor forbids
 /// (`trait:HW_CPU_X86_AVX=required`). In Nova Placement asks that.
 public struct TraitsFilter: PreparingFilter {
     public let name = "TraitsFilter"
     public let runsOncePerRequest = true
+    public let runsOnRebuild = true
 
     public init() {}
 

@@ -43,7 +43,8 @@ extension FilterScheduler {
     /// not enter into the order.
     public func explanation(of request: PlacementRequest) -> DecisionExplanation {
         let isForced = request.forcedHost != nil || request.forcedNode != nil
-        let prepared = filters.map { $0.prepared(for: request) }
+        let reading = RequestReading()
+        let prepared = filters.map { $0.prepared(for: request, sharing: reading) }
         let selection = Preselection.Rule(request)
         var tally = RefusalTally()
         var found: [DecisionExplanation.Host] = []

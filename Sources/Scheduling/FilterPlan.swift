@@ -32,10 +32,12 @@ struct FilterPlan: Sendable {
 
     func asking(_ request: PlacementRequest) -> [Asking] {
         var found: [Asking] = []
+        let reading = RequestReading()
         for filter in others where !filter.isNeutral(for: request) {
             found.append(
                 Asking(
-                    prepared: filter.prepared(for: request), runsOncePerRequest: filter.runsOncePerRequest,
+                    prepared: filter.prepared(for: request, sharing: reading),
+                    runsOncePerRequest: filter.runsOncePerRequest,
                     key: filter.verdictKey(for: request)))
         }
         return found

@@ -96,6 +96,8 @@ public struct FilterScheduler: Sendable {
         ranks = []
     }
 
+    func host(named name: HostName) -> HostState? { index[name].map { hosts[$0] } }
+
     /// Changes amounts of a host, as its own report would.
     mutating func change(_ name: HostName, _ body: (inout HostState) -> Void) {
         guard let position = index[name] else { return }
@@ -181,7 +183,10 @@ public struct FilterScheduler: Sendable {
     /// Why no host passes: each with the first filter that refuses it.
     private func explain(_ pool: Preselection, _ request: PlacementRequest, isFirst: Bool) -> PlacementRefusal {
         var tally = pool.tally
-        let prepared = filters.filter { isFirst || !$0.runsOncePerRequest }.map { $0.prepared(for: request) }
+        let reading = RequestReading()
+        let prepared = filters.filter { isFirst || !$0.runsOncePerRequest }.map {
+            $0.prepared(for: request, sharing: reading)
+        }
         for position in pool.positions ?? Array(hosts.indices) {
             for filter in prepared {
                 guard let rejection = filter.reject(hosts[position], for: request) else { continue }

@@ -146,6 +146,7 @@ extension HostCellReport {
                 ))
             try page.finish()
         }
+        socket = try reader.whole("socket", in: 0...65_535)
         try reader.finish()
     }
 }
@@ -159,11 +160,14 @@ extension PCIPool {
         guard let kind = PCIDevice.Kind(rawValue: kind) else {
             throw DocumentError(reader.name("kind"), "type-PCI, type-PF or type-VF is wanted")
         }
-        let total = try reader.whole("total", in: 0...1_000_000) ?? 0
+        let function = try reader.text("physical_function")
+        // The pool of one physical function has that one.
+        let most = kind == .physicalFunction && function != nil ? 1 : 1_000_000
+        let total = try reader.whole("total", in: 0...most) ?? 0
         self.init(
             vendorID: vendor, productID: product, kind: kind, numaNode: try reader.whole("numa_node", in: 0...65_535),
             total: total, free: try reader.whole("free", in: 0...1_000_000) ?? total,
-            aliases: try reader.textMap("aliases"))
+            aliases: try reader.textMap("aliases"), physicalFunction: function)
         try reader.finish()
     }
 }
@@ -211,7 +215,7 @@ extension Resources {
 
 extension HostCellReport {
     fileprivate var document: JSON {
-        [
+        var members: [String: JSON] = [
             "id": whole(id), "memory_mib": whole(memoryMiB), "memory_used_mib": whole(memoryUsedMiB),
             "shared_cpus": .string(sharedCPUs.description), "shared_vcpus": whole(sharedVCPUs),
             "dedicated_cpus": .string(dedicatedCPUs.description), "taken_cpus": .string(takenCPUs.description),
@@ -224,6 +228,8 @@ extension HostCellReport {
                     ]
                 }),
         ]
+        members["socket"] = socket.map(whole)
+        return .object(members)
     }
 }
 
@@ -235,6 +241,7 @@ extension PCIPool {
         ]
         members["numa_node"] = numaNode.map(whole)
         members["aliases"] = aliases.map { .object($0.mapValues { .string($0) }) }
+        members["physical_function"] = physicalFunction.map { .string($0) }
         return .object(members)
     }
 }

@@ -19,10 +19,16 @@ public protocol HostFilter: Sendable {
     var name: String { get }
     /// Whether its verdict of the first instance of a request holds for the others, too.
     var runsOncePerRequest: Bool { get }
+    /// Whether it is asked when an instance is to be made afresh on its own host, from another image.
+    var runsOnRebuild: Bool { get }
     /// Whether it lets every host pass, for what this request asks: it is not asked about any then.
     func isNeutral(for request: borrowing PlacementRequest) -> Bool
     /// A filter with the same verdicts for this request, which has read what the request says once and for all hosts.
     func prepared(for request: borrowing PlacementRequest) -> any HostFilter
+    /// The same, where what the filter reads may have been read for another one already.
+    ///
+    /// - Parameter reading: of this request.
+    func prepared(for request: borrowing PlacementRequest, sharing reading: RequestReading) -> any HostFilter
     /// `nil` lets the host pass.
     func reject(_ host: borrowing HostState, for request: borrowing PlacementRequest) -> Rejection?
     /// What of the request its verdicts depend on beside the host; `nil` for a filter that is as quickly asked, or whose
@@ -37,10 +43,15 @@ public protocol HostFilter: Sendable {
 
 extension HostFilter {
     public var runsOncePerRequest: Bool { false }
+    public var runsOnRebuild: Bool { false }
 
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { false }
 
     public func prepared(for request: borrowing PlacementRequest) -> any HostFilter { self }
+
+    public func prepared(
+        for request: borrowing PlacementRequest, sharing reading: RequestReading
+    ) -> any HostFilter { prepared(for: request) }
 
     public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? { nil }
 

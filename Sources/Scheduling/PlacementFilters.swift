@@ -111,6 +111,7 @@ public struct ServerGroupAffinityFilter: HostFilter {
 public struct IsolatedHostsFilter: HostFilter {
     public let name = "IsolatedHostsFilter"
     public let runsOncePerRequest = true
+    public let runsOnRebuild = true
     private let images: Set<String>
     private let hosts: Set<HostName>
     private let isRestricting: Bool

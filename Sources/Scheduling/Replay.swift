@@ -46,7 +46,14 @@ public struct Replay: Sendable {
     private var groups: [ServerGroupID: [InstanceID: HostName]] = [:]
     private var groupOf: [InstanceID: ServerGroupID] = [:]
 
-    public init(_ scheduler: FilterScheduler) { self.scheduler = scheduler }
+    /// The devices of each host before the first request.
+    private let pools: [HostName: [PCIPool]]
+
+    public init(_ scheduler: FilterScheduler) {
+        self.scheduler = scheduler
+        pools = Dictionary(
+            scheduler.hosts.compactMap { host in host.pciPools.map { (host.name, $0) } }, uniquingKeysWith: { $1 })
+    }
 
     /// What a request came to, for the caller to time.
     @discardableResult
@@ -103,7 +110,9 @@ public struct Replay: Sendable {
         if holdings[id]?.isEmpty == true { holdings[id] = nil }
         if let group = groupOf.removeValue(forKey: id) { groups[group]?[id] = nil }
         deletedInstances += 1
-        scheduler.release(what: holding.after, hadMoreThan: holding.before, from: holding.host)
+        scheduler.release(
+            what: holding.after, hadMoreThan: holding.before, from: holding.host,
+            startingWith: pools[holding.host] ?? [])
     }
 }
 
@@ -144,7 +153,11 @@ extension FilterScheduler {
     mutating func endBuild(on name: HostName) { change(name) { $0.ioOperations -= 1 } }
 
     /// Gives back what a host had more of after a pick than before it.
-    mutating func release(what after: HostState, hadMoreThan before: HostState, from name: HostName) {
+    ///
+    /// - Parameter pools: the host's devices before anybody took one.
+    mutating func release(
+        what after: HostState, hadMoreThan before: HostState, from name: HostName, startingWith pools: [PCIPool]
+    ) {
         change(name) { host in
             host.used = host.used - (after.used - before.used)
             host.instanceCount -= after.instanceCount - before.instanceCount
@@ -158,10 +171,7 @@ extension FilterScheduler {
                     host.cells?[index].pages[page].used -= other.pages[page].used - one.pages[page].used
                 }
             }
-            for index in host.pciPools?.indices ?? 0..<0 {
-                guard let one = before.pciPools?[index], let other = after.pciPools?[index] else { continue }
-                host.pciPools?[index].free += one.free - other.free
-            }
+            host.pciPools?.giveBack(from: before.pciPools ?? [], to: after.pciPools ?? [], start: pools)
         }
     }
 }

@@ -35,7 +35,7 @@ extension PlacementRequest {
         if var counts = try reader.object("image_property_counts") {
             var found: [HostName: [String: Int]] = [:]
             for host in counts.names { found[HostName(host)] = try counts.wholeMap(host) }
-            imagePropertyCounts = found
+            setImagePropertyCounts(found)
         }
         try reader.finish()
     }
@@ -75,5 +75,67 @@ extension Flavor {
             swapMiB: try given.whole("swap_mib", in: amounts) ?? 0,
             extraSpecs: try given.textMap("extra_specs") ?? [:])
         try given.finish()
+    }
+}
+
+// MARK: - Writing
+
+private func whole(_ value: Int) -> JSON { .integer(Int64(value)) }
+private func texts(_ values: some Sequence<String>) -> JSON { .array(values.map { .string($0) }) }
+private func names(_ hosts: Set<HostName>) -> JSON { texts(hosts.map(\.rawValue).sorted()) }
+private func map(_ values: [String: String]) -> JSON { .object(values.mapValues { .string($0) }) }
+
+extension PlacementRequest {
+    /// What `init(document:)` reads.
+    public var document: JSON {
+        var members: [String: JSON] = [
+            "instances": texts(instances.map(\.rawValue)),
+            "resources": [
+                "vcpus": whole(resources.vcpus), "memory_mib": whole(resources.memoryMiB),
+                "disk_gib": whole(resources.diskGiB),
+            ],
+            "project_id": .string(projectID.rawValue), "ignored_hosts": names(ignoredHosts),
+            "scheduler_hints": .object(schedulerHints.mapValues { texts($0) }), "alternates": whole(alternates),
+            "image_properties": map(imageProperties ?? [:]),
+        ]
+        members["flavor"] = flavor?.document
+        members["availability_zone"] = availabilityZone.map { .string($0) }
+        members["image_id"] = imageID.map { .string($0.rawValue) }
+        members["forced_host"] = forcedHost.map { .string($0.rawValue) }
+        members["forced_node"] = forcedNode.map { .string($0) }
+        members["requested_host"] = requestedHost.map { .string($0.rawValue) }
+        members["requested_node"] = requestedNode.map { .string($0) }
+        members["tried_hosts"] = triedHosts.map(names)
+        members["same_hosts"] = sameHosts.map(names)
+        members["different_hosts"] = differentHosts.map(names)
+        members["other_flavor_hosts"] = otherFlavorHosts.map(names)
+        members["group"] = group?.document
+        members["image_property_counts"] = imagePropertyCounts.map { counts in
+            .object(
+                Dictionary(
+                    counts.map { ($0.key.rawValue, .object($0.value.mapValues(whole))) }, uniquingKeysWith: { $1 }))
+        }
+        return .object(members)
+    }
+}
+
+extension PlacementRequest.Group {
+    fileprivate var document: JSON {
+        [
+            "id": .string(id.rawValue), "policy": .string(policy.rawValue),
+            "max_servers_per_host": whole(maxServersPerHost),
+            "members": .object(
+                Dictionary(members.map { ($0.key.rawValue, whole($0.value)) }, uniquingKeysWith: { $1 })),
+        ]
+    }
+}
+
+extension Flavor {
+    fileprivate var document: JSON {
+        [
+            "id": .string(id.rawValue), "name": .string(name), "vcpus": whole(vcpus), "memory_mib": whole(memoryMiB),
+            "root_gib": whole(rootGiB), "ephemeral_gib": whole(ephemeralGiB), "swap_mib": whole(swapMiB),
+            "extra_specs": map(extraSpecs),
+        ]
     }
 }

@@ -166,10 +166,11 @@ extension FigureWeigher {
             "ImagePropertiesWeigher", multiplier, key: "image_props_weight_multiplier", readsHostAlone: false,
             neutral: { $0.imagePropertyCounts?.isEmpty ?? true }
         ) { host, request in
-            let counts = request.imagePropertyCounts?[host.name] ?? [:]
+            guard let counts = request.imagePropertyCounts?[host.name], !counts.isEmpty else { return 0 }
             return (request.imageProperties ?? [:]).reduce(0) { sum, property in
                 let weight = weights.isEmpty ? 1 : weights[property.key, default: 0]
-                return sum + weight * Double(counts["\(property.key)=\(property.value)", default: 0])
+                return sum + weight
+                    * Double(counts[PlacementRequest.countKey(property.key, property.value), default: 0])
             }
         }
     }

@@ -123,6 +123,39 @@ struct AdminTests {
         }
     }
 
+    @Test("The fleet comes with the options that the scheduler has told")
+    func fleetOptions() async throws {
+        let cloud = try await ComputeFixture()
+        #expect(await send(cloud, .get, "/fleet").json["options"] == nil)
+        let options = ["filter_scheduler.ram_weight_multiplier": "-1.0"]
+        try await PublishedOptions(settings: cloud.database.settings).publish(options)
+        let fleet = await send(cloud, .get, "/fleet")
+        #expect(fleet.status == 200 && fleet.json["options"] == .object(options.mapValues { .string($0) }))
+    }
+
+    @Test("What placing a server anew would ask is told, with the host that it is on")
+    func placing() async throws {
+        let cloud = try await ComputeFixture()
+        let id = try await cloud.makeActive()
+        let reply = await send(cloud, .get, "/fleet/servers/\(id)")
+        let server = try #require(try await cloud.instance(id))
+        #expect(reply.status == 200 && reply.json["host"]?.text == server.host?.rawValue)
+        let request = reply.json["request"]
+        #expect(request?["instances"] == [.string(id)])
+        #expect(request?["flavor"]?["vcpus"]?.int == server.flavor.vcpus)
+        #expect(request?["project_id"]?.text == server.projectID.rawValue)
+        #expect(request?["other_flavor_hosts"] == nil && request?["image_property_counts"] == nil)
+        try await PublishedOptions(settings: cloud.database.settings).publish([
+            "filter_scheduler.enabled_filters": "ComputeFilter,TypeAffinityFilter",
+            "filter_scheduler.image_props_weight_multiplier": "1.0",
+        ])
+        let more = await send(cloud, .get, "/fleet/servers/\(id)").json["request"]
+        #expect(more?["other_flavor_hosts"] == [] && more?["image_property_counts"] != nil)
+        for wanted in [makeUUID(), "x"] {
+            #expect(await send(cloud, .get, "/fleet/servers/\(wanted)").status == 404)
+        }
+    }
+
     @Test("All of it is for administrators", arguments: ["/tasks", "/hosts"])
     func policy(path: String) async throws {
         let cloud = try await ComputeFixture()

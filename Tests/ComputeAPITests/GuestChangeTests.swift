@@ -11,7 +11,7 @@ import Testing
 struct GuestChangeTests {
     private func command(_ cloud: ComputeFixture, _ id: String) async throws -> GuestCommand {
         let tasks = try await cloud.database.tasks.list(instance: InstanceID(id), unfinishedOnly: true, limit: 10)
-        let row = try #require(tasks.first { $0.kind == TaskKind.guest })
+        let row = try #require(tasks.first { [TaskKind.guest, TaskKind.rebuild].contains($0.kind) })
         return try TaskEngine.state(GuestTaskState.self, of: row).command
     }
 

@@ -237,6 +237,7 @@ struct ResourceLedgerTests {
         for name in ["a", "b"] {
             try ledger.add(ClaimID(name), for: InstanceID(name), Resources(vcpus: 0, memoryMiB: 1, diskGiB: 1), wanted)
         }
+        #expect(ledger.cells?.map(\.socket) == [0, 1])
         let error = #expect(throws: ClaimError.self) {
             try ledger.add(ClaimID("c"), for: InstanceID("c"), asked, wanted)
         }
@@ -251,7 +252,8 @@ extension HostTopology {
     static let twoCells = HostTopology(
         cells: [(0, 0..<4), (1, 4..<8)].map { id, cpus in
             HostCell(
-                id: id, memoryMiB: 2_048, cpus: CPUSet(Set(cpus)), cores: cpus.map { CPUSet([$0]) }, pages: [])
+                id: id, memoryMiB: 2_048, cpus: CPUSet(Set(cpus)), cores: cpus.map { CPUSet([$0]) }, pages: [],
+                socket: id)
         }, shared: CPUSet([0, 1, 4, 5]), dedicated: CPUSet([2, 3, 6, 7]))
 }
 

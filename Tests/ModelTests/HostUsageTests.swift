@@ -1,3 +1,4 @@
+import Foundation
 import Model
 import Testing
 
@@ -84,10 +85,38 @@ struct HostUsageTests {
             { $0.mediatedDevicePools = HostUsageTests.pool { $0.type = String(repeating: "x", count: 65) } },
             { $0.mediatedDevicePools = HostUsageTests.pool { $0.parentAddress = String(repeating: "0", count: 33) } },
             { $0.mediatedDevicePools = [MediatedDevicePool](repeating: HostUsageTests.pool, count: 2_000) },
+            { $0.pciPools = HostUsageTests.devices { $0.total = 1 << 20 } },
+            { $0.pciPools = HostUsageTests.devices { $0.free = -1 } },
+            { $0.pciPools = HostUsageTests.devices { $0.kind = .physicalFunction } },
+            { $0.pciPools = HostUsageTests.devices { $0.free = $0.total + 1 } },
+            { $0.pciPools = HostUsageTests.devices { $0.numaNode = .max } },
+            { $0.pciPools = HostUsageTests.devices { $0.physicalFunction = String(repeating: "0", count: 33) } },
+            { $0.pciPools = HostUsageTests.devices { $0.aliases = [String(repeating: "x", count: 300): "legacy"] } },
             { $0.metrics = [HostMetric(name: "m", value: .infinity, source: "s", measuredAt: $0.measuredAt)] },
         ] as [@Sendable (inout HostReport) -> Void])
     func absurd(change: @Sendable (inout HostReport) -> Void) throws {
         try base.check()
+        try later { $0.pciPools = HostUsageTests.devices { _ in } }.check()
         #expect(throws: Failure.self) { try later(change).check() }
+    }
+
+    private static func devices(_ change: (inout PCIPool) -> Void) -> [PCIPool] {
+        var pool = PCIPool(
+            vendorID: "8086", productID: "10ed", kind: .virtualFunction, numaNode: 0, total: 4, free: 4,
+            aliases: ["nic": "legacy"], physicalFunction: "0000:81:00.0")
+        change(&pool)
+        return [pool]
+    }
+
+    @Test("Cells and pools of an agent that tells neither sockets nor physical functions are read")
+    func older() throws {
+        let cell = """
+            {"id": 0, "memoryMiB": 1, "memoryUsedMiB": 0, "sharedCPUs": "0-1", "sharedVCPUs": 0, "dedicatedCPUs": "",
+             "takenCPUs": "", "cores": [], "pages": []}
+            """
+        let pool = #"{"vendorID": "8086", "productID": "1", "kind": "type-VF", "total": 2, "free": 1}"#
+        #expect(try JSONDecoder().decode(HostCellReport.self, from: Data(cell.utf8)).socket == nil)
+        let read = try JSONDecoder().decode(PCIPool.self, from: Data(pool.utf8))
+        #expect(read.physicalFunction == nil && read.free == 1)
     }
 }

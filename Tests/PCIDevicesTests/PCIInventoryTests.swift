@@ -146,6 +146,34 @@ struct PCIInventoryTests {
         #expect(pool("10ca", 0) == [3, 4] && pool("10ca", 1) == [4, 4] && pool("1eb8", nil) == [1, 1])
     }
 
+    @Test("Pools say whose physical function shuts which virtual ones out, where guests may have both")
+    func exclusion() throws {
+        let both = try inventory().pools(beside: [])
+        #expect(Set(both.filter { $0.kind != .plain }.map(\.physicalFunction)) == ["0000:02:00.0", "0000:81:00.0"])
+        #expect(both.filter { $0.kind == .plain }.allSatisfy { $0.physicalFunction == nil })
+        // Of two on one cell each has its own pools, and where guests may have one sort alone there is nothing to tell.
+        var near = Self.devices
+        for index in near.indices { near[index].numaNode = 0 }
+        #expect(PCIInventory(devices: near).pools(beside: []).map(\.total) == [1, 4, 2, 1, 4])
+        let virtual = PCIInventory(devices: near.filter { $0.kind != .physicalFunction })
+        #expect(virtual.pools(beside: []).map(\.total) == [8, 2])
+        #expect(virtual.pools(beside: []).allSatisfy { $0.physicalFunction == nil })
+    }
+
+    @Test("A host with very many functions still reports what can be taken")
+    func many() throws {
+        let devices = (0..<600).flatMap { number -> [PCIDevice] in
+            let address = "0000:\(String(number, radix: 16)):00.0"
+            return [
+                PCIDevice(address: address, vendorID: "8086", productID: "1", kind: .physicalFunction),
+                PCIDevice(
+                    address: address + "1", vendorID: "8086", productID: "2", kind: .virtualFunction,
+                    parentAddress: address),
+            ]
+        }
+        #expect(PCIInventory(devices: devices).pools(beside: []).map(\.total) == [600, 600])
+    }
+
     @Test("However guests come and go, and devices vanish and return, none is two guests'", arguments: 1...20)
     func random(seed: UInt64) throws {
         var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1

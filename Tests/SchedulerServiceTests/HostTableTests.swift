@@ -96,6 +96,33 @@ struct HostTableTests {
         #expect(try await chosen() == ["a"])
     }
 
+    @Test("Whether a host may have another image is seen of its last report, and takes nothing of it")
+    func rebuilds() async throws {
+        func refusal(_ table: HostTable, _ properties: [String: String] = [:], on host: String = "a") async throws
+            -> String?
+        {
+            var asked = request(memoryMiB: 99_999)
+            asked.imageProperties = properties
+            return try await table.check(asked, on: HostName(host))?.details
+        }
+        let table = try table()
+        #expect(
+            try await refusal(table) == "RequestedDestination: 1 host not known to the scheduler")
+        try await add("a")
+        #expect(try await refusal(table) == nil)
+        #expect(
+            try await refusal(table, ["hw_architecture": "arm64"])
+                == "ImagePropertiesFilter: 1 host not of the architecture aarch64")
+        #expect(try await table.select(request(memoryMiB: 4_096)) == .placed([[HostName("a")]]))
+        // Full by now.
+        #expect(try await refusal(table, ["hw_architecture": "amd64"]) == nil)
+        var options = SchedulingOptions()
+        options.driver = .fake
+        #expect(try await refusal(try self.table(options)) == "FakeScheduler: 1 host not chosen")
+        options.driver = .chance
+        #expect(try await refusal(try self.table(options), ["hw_architecture": "arm64"]) == nil)
+    }
+
     @Test("Hosts that report later are seen by the next decision, and deleted ones are not")
     func changes() async throws {
         let table = try table()

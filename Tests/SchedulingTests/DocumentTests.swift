@@ -109,12 +109,12 @@ struct DocumentTests {
             HostCellReport(
                 id: 0, memoryMiB: 16_384, memoryUsedMiB: 100, sharedCPUs: CPUSet([0, 1]), sharedVCPUs: 1,
                 dedicatedCPUs: CPUSet([2, 3]), takenCPUs: CPUSet([2]), cores: [CPUSet([0, 1]), CPUSet([2, 3])],
-                pages: [.init(sizeKiB: 4, total: 4_000_000, reserved: 10, used: 20)])
+                pages: [.init(sizeKiB: 4, total: 4_000_000, reserved: 10, used: 20)], socket: 0)
         ]
         host.pciPools = [
             PCIPool(
                 vendorID: "8086", productID: "10ed", kind: .virtualFunction, numaNode: 0, total: 4, free: 3,
-                aliases: ["nic": "required"])
+                aliases: ["nic": "required"], physicalFunction: "0000:81:00.0")
         ]
         host.aggregates = [AggregateFacts(name: "fast", metadata: ["availability_zone": "east", "ssd": "true"])]
         return host
@@ -163,6 +163,9 @@ struct DocumentTests {
         let schema = try #require(try Catalog.schemas()["REQUEST.json"])
         #expect(Catalog.faults(json, schema, schema) == [])
         #expect(Catalog.paths(schema, schema).subtracting(Catalog.paths(of: json)) == [])
+        // What is written is what is read.
+        #expect(Catalog.faults(request.document, schema, schema) == [])
+        #expect(try PlacementRequest(document: request.document) == request)
         // Without what it does not need.
         let plain = try PlacementRequest(document: ["flavor": ["memory_mib": 1_024, "root_gib": 3, "swap_mib": 1]])
         #expect(plain.resources == Resources(vcpus: 1, memoryMiB: 1_024, diskGiB: 4))
@@ -237,6 +240,24 @@ struct DocumentTests {
         #expect(found.hosts[2].weight == nil && found.hosts[2].weights.isEmpty)
         #expect(found.json["hosts"]?[2]?["verdicts"]?[3]?["short"] == 1_856)
         #expect(scheduler.explanation(of: try PlacementRequest(document: ["flavor": ["vcpus": 99]])).refusal != nil)
+    }
+
+    @Test("A server that is taken out leaves its host's amounts; what is certain of the host stays taken")
+    func absence() throws {
+        var scheduler = try FilterScheduler(SchedulingOptions())
+        scheduler.update(Self.full)
+        let request = try PlacementRequest(document: [
+            "flavor": [
+                "vcpus": 2, "memory_mib": 1_024, "root_gib": 5, "extra_specs": ["pci_passthrough:alias": "nic:1"],
+            ]
+        ])
+        scheduler.takeOut(request, from: HostName("kvm1"))
+        scheduler.takeOut(request, from: HostName("nobody"))
+        let host = try #require(scheduler.hosts.first)
+        #expect(host.used == Resources(vcpus: 1, memoryMiB: 448, diskGiB: 15) && host.instanceCount == 2)
+        #expect(host.pciPools == Self.full.pciPools && host.cells == Self.full.cells)
+        #expect(request.asksForHardware)
+        #expect(try !PlacementRequest(document: ["flavor": [:]]).asksForHardware)
     }
 
     @Test("What a replay places and deletes leaves the hosts as they were, cells and devices too", arguments: 1...20)

@@ -87,6 +87,11 @@ struct FilterTableTests {
             ([:], true), (["hw_architecture": "amd64"], true), (["hw_architecture": "aarch64"], false),
             (["img_hv_type": "qemu"], true), (["img_hv_type": "kvm"], true), (["img_hv_type": "xen"], false),
             (["hw_vm_mode": "hvm"], true), (["img_hv_requested_version": ">=8"], true),
+            (["hw_architecture": "X64"], true), (["hw_architecture": "x86"], false), (["architecture": "AMD64"], true),
+            (["hw_vm_mode": "hv"], true), (["vm_mode": "HV"], true), (["vm_mode": "pv"], false),
+            (["hypervisor_type": "KVM"], true), (["img_hv_type": "xapi"], false),
+            (["architecture": "aarch64", "hw_architecture": "amd64"], true),
+            (["hypervisor_version_requires": ">=8", "hypervisor_type": "qemu"], false),
             (["hw_vm_mode": "xen"], false), (["img_hv_requested_version": ">=7.0,<8", "img_hv_type": "qemu"], true),
             (["img_hv_requested_version": ">=8", "img_hv_type": "qemu"], false),
             (["img_hv_requested_version": "new", "img_hv_type": "qemu"], false),
@@ -118,6 +123,12 @@ struct FilterTableTests {
         let filter = ImagePropertiesFilter(defaultArchitecture: "aarch64")
         #expect(filter.reject(host(), for: request { $0.imageProperties = [:] }) != nil)
         #expect(filter.reject(host { $0.architecture = "arm64" }, for: request { $0.imageProperties = [:] }) == nil)
+        for name in ["i386", "i486", "i586", "x86_32", "x86", "I686"] {
+            let old = request { $0.imageProperties = ["hw_architecture": name] }
+            #expect(ImagePropertiesFilter().reject(host { $0.architecture = "i686" }, for: old) == nil)
+        }
+        let xen = request { $0.imageProperties = ["img_hv_type": "xapi"] }
+        #expect(ImagePropertiesFilter().reject(host { $0.hypervisorType = "Xen" }, for: xen) == nil)
         let qemu = request { $0.imageProperties = ["img_hv_type": "qemu"] }
         #expect(ImagePropertiesFilter().reject(host { $0.hypervisorType = "KVM" }, for: qemu) == nil)
     }
@@ -148,6 +159,26 @@ struct FilterTableTests {
             $0.flavor = flavor([:])
         }
         #expect((filter.reject(subject, for: asked) == nil) == passes)
+    }
+
+    @Test(
+        "An aggregate's values and an image's are the same in whatever form",
+        arguments: [
+            (["hw_qemu_guest_agent": "yes"], ["hw_qemu_guest_agent": "True"], true),
+            (["hw_qemu_guest_agent": "yes"], ["hw_qemu_guest_agent": "1"], true),
+            (["hw_qemu_guest_agent": "yes"], ["hw_qemu_guest_agent": "False, maybe"], false),
+            (["hw_architecture": "amd64"], ["hw_architecture": "aarch64, x86_64"], true),
+            (["architecture": "i386"], ["hw_architecture": "i686"], true),
+            (["hw_architecture": "i386"], ["architecture": "x86_64"], false),
+            (["hypervisor_type": "KVM"], ["img_hv_type": "kvm"], true),
+            (["hw_numa_nodes": "02"], ["hw_numa_nodes": "2"], true),
+            (["os_distro": "Yes"], ["os_distro": "True"], false),
+            (["hw_qemu_guest_agent": "maybe"], ["hw_qemu_guest_agent": "maybe"], true),
+        ])
+    func forms(properties: [String: String], metadata: [String: String], passes: Bool) {
+        let filter = AggregateImagePropertiesIsolation(namespace: nil)
+        let asked = request { $0.imageProperties = properties }
+        #expect((filter.reject(host { $0.aggregates = aggregates(metadata) }, for: asked) == nil) == passes)
     }
 
     @Test("Of a namespace only its keys are looked at")
@@ -394,6 +425,16 @@ struct WeigherTableTests {
         let hosts = pair({ _ in }, { _ in })
         #expect(order(.imageProperties(1), hosts, asked) == ["b", "a"])
         #expect(order(.imageProperties(1, weights: ["os_type": 1]), hosts, asked) == ["a", "b"])
+        let agent = request {
+            $0.alternates = 9
+            $0.imageProperties = ["hw_qemu_guest_agent": "yes"]
+            $0.setImagePropertyCounts([
+                HostName("b"): ["hw_qemu_guest_agent=true": 1, "hw_qemu_guest_agent=1": 1],
+                HostName("a"): ["hw_qemu_guest_agent=True": 1, "hw_qemu_guest_agent=no": 9],
+            ])
+        }
+        #expect(agent.imagePropertyCounts?[HostName("b")] == ["hw_qemu_guest_agent=True": 2])
+        #expect(order(.imageProperties(1), hosts, agent) == ["b", "a"])
     }
 }
 

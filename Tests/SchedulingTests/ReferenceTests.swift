@@ -116,7 +116,19 @@ struct ReferenceTests {
                     ])
             }
         }
-        if dice.chance(40) {
+        if dice.chance(50) {
+            for cell in host.cells?.indices ?? 0..<0 { host.cells?[cell].socket = dice.number(0...1) }
+        }
+        if dice.chance(30) {
+            host.pciPools = (0..<dice.number(1...2)).flatMap { node in
+                [(PCIDevice.Kind.physicalFunction, "pf", 1), (.virtualFunction, "nic", 3)].map { kind, alias, total in
+                    PCIPool(
+                        vendorID: "8086", productID: alias, kind: kind, numaNode: node, total: total,
+                        free: dice.pick([total, total, 0]), aliases: [alias: dice.pick(["legacy", "socket"])],
+                        physicalFunction: "0000:0\(node):00.0")
+                }
+            }
+        } else if dice.chance(40) {
             host.pciPools = (0..<dice.number(1...2)).map { node in
                 PCIPool(
                     vendorID: "8086", productID: "10ed", kind: .plain, numaNode: node, total: 4,
@@ -136,7 +148,8 @@ struct ReferenceTests {
         let specs: [[String: String]] = [
             [:], ["trait:HW_CPU_X86_AVX": "required"], ["capabilities:cpu_info:features": "<in> avx"],
             ["aggregate_instance_extra_specs:ssd": "true"], ["hw:cpu_policy": "dedicated"], ["hw:numa_nodes": "2"],
-            ["hw:mem_page_size": "large"], ["pci_passthrough:alias": "nic:2"],
+            ["hw:mem_page_size": "large"], ["pci_passthrough:alias": "nic:2"], ["pci_passthrough:alias": "nic:1,pf:1"],
+            ["pci_passthrough:alias": "nic:1", "hw:numa_nodes": "1", "hw:pci_numa_affinity_policy": "socket"],
             ["pci_passthrough:alias": "nic:1", "hw:numa_nodes": "1", "hw:pci_numa_affinity_policy": "required"],
         ]
         request.flavor = Flavor(

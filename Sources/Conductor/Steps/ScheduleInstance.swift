@@ -18,19 +18,7 @@ struct ScheduleInstance: TaskStep {
 
     func run(_ state: inout BuildTaskState, _ context: StepContext) async throws -> StepOutcome {
         let instance = try await ledger.current(state.instance, context)
-        var request = PlacementRequest(
-            instances: [instance.id], resources: instance.resources, projectID: instance.projectID,
-            availabilityZone: instance.availabilityZone, schedulerHints: instance.schedulerHints,
-            alternates: alternates)
-        (request.flavor, request.imageID) = (instance.flavor, instance.imageID)
-        request.imageProperties = instance.imageProperties ?? [:]
-        if let wanted = instance.destination {
-            if wanted.isForced {
-                (request.forcedHost, request.forcedNode) = (wanted.host, wanted.node)
-            } else {
-                (request.requestedHost, request.requestedNode) = (wanted.host, wanted.node)
-            }
-        }
+        let request = PlacementRequest(of: instance, alternates: alternates)
         let answer = try await scheduler.call(SelectDestinations.self, .init(request: request))
         guard let hosts = answer.selections.first, !hosts.isEmpty else {
             let refusal = answer.refusal ?? PlacementRefusal(hostsConsidered: 0, reasons: [])
