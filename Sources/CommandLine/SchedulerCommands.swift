@@ -12,7 +12,7 @@ extension Command {
 
     /// `apus scheduler …`
     static let scheduler = Command.group(
-        "scheduler", "Why servers come where they come: explain, export, replay.",
+        "scheduler", "Why servers come where they come: explain, export, record, replay.",
         [
             .client(
                 "explain", "Say why a server found no host, or what would become of a request.",
@@ -33,6 +33,22 @@ extension Command {
                 _, context in
                 // A file for programs in any case.
                 context.terminal.print(try await context.client.apus(.get, "/fleet"))
+            },
+            .client(
+                "record", "Print what servers have asked of the scheduler as the trace that replay reads.",
+                details: """
+                    A line for each request and for each deletion, oldest first, from the records of the newest servers, \
+                    deleted ones among them.
+                    """,
+                options: [
+                    OptionSpec(name: "limit", value: "N", help: "How many servers, 1 to 100,000 (10,000).")
+                ]
+            ) { invocation, context in
+                let limit = try invocation.number("limit", in: 1...100_000) ?? 10_000
+                let trace = try await context.client.apus(.get, "/fleet/trace?limit=\(limit)")
+                for event in trace["events"]?.list ?? [] {
+                    context.terminal.print(String(decoding: event.serialized(), as: UTF8.self))
+                }
             },
             Command(
                 name: "replay", summary: "Run a trace of requests against a file of hosts.",

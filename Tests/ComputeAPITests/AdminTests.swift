@@ -156,6 +156,36 @@ struct AdminTests {
         }
     }
 
+    @Test("What servers have asked for is told in the order in which they did, with those that are gone")
+    func trace() async throws {
+        let cloud = try await ComputeFixture()
+        let group = await cloud.send(
+            .post, "os-server-groups", at: "2.64", ["server_group": ["name": "g", "policy": "affinity"]])
+        let id = try #require(group.json["server_group"]?["id"]?.text)
+        let body = ComputeFixture.server(["min_count": 2]).members ?? [:]
+        let both = JSON.object(body.merging(["os:scheduler_hints": ["group": .string(id)]]) { $1 })
+        #expect(await cloud.send(.post, "servers", both).status == 202)
+        cloud.clock.advance(by: .seconds(1))
+        let last = try await cloud.makeActive()
+        cloud.clock.advance(by: .seconds(1))
+        let now = cloud.clock.now
+        _ = try await cloud.database.instances.update(InstanceID(last), now: now) {
+            ($0.vmState, $0.deletedAt) = (.deleted, now)
+        }
+        let events = try #require(await send(cloud, .get, "/fleet/trace").json["events"]?.list)
+        #expect(events.count == 3)
+        let first = events[0]["request"]
+        #expect(first?["instances"]?.list?.count == 2 && first?["flavor"]?["memory_mib"] == 64)
+        #expect(first?["group"]?["id"]?.text == id && first?["group"]?["policy"] == "affinity")
+        #expect(events[1]["request"]?["instances"] == [.string(last)] && events[1]["request"]?["group"] == nil)
+        #expect(events[2] == ["delete": .string(last)])
+        let newest = await send(cloud, .get, "/fleet/trace?limit=1").json["events"]?.list
+        #expect(newest == Array(events[1...]))
+        for limit in ["0", "-1", "many", "100001"] {
+            #expect(await send(cloud, .get, "/fleet/trace?limit=\(limit)").status == 400, "\(limit)")
+        }
+    }
+
     @Test("All of it is for administrators", arguments: ["/tasks", "/hosts"])
     func policy(path: String) async throws {
         let cloud = try await ComputeFixture()

@@ -35,6 +35,17 @@ struct LabHost: Sendable {
         try await tool("virsh", ["-q", "-c", uri] + arguments)
     }
 
+    /// How many bytes a guest's QEMU has not read from its monitor's socket.
+    func unreadMonitorBytes(of domain: String) async throws -> Int {
+        let sockets = try await tool(
+            repository + "/deploy/lab", ["exec", "--dir", folder, "host1", "--", "ss", "-xHn"])
+        return sockets.split(separator: "\n").reduce(0) { sum, line in
+            let words = line.split(separator: " ", omittingEmptySubsequences: true)
+            guard words.count > 4, words[4].hasSuffix("\(domain)/monitor.sock") else { return sum }
+            return sum + (Int(words[2]) ?? 0)
+        }
+    }
+
     /// Starts a host, and takes it down whatever happens.
     static func with(_ body: (LabHost) async throws -> Void) async throws {
         let folder = FileManager.default.temporaryDirectory.path + "/apus-lab-" + makeUUID().prefix(8)

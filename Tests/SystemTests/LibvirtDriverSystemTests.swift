@@ -162,6 +162,40 @@ struct LibvirtDriverSystemTests {
         }
     }
 
+    @Test("A guest that dies while it is asked to shut down is off, which is no failure")
+    func diesWhileAsked() async throws {
+        let image = try await TestImage.build()
+        try await Self.withDriver { driver, host in
+            let instance = Self.instance()
+            let guest = try await Self.build(driver, instance, image)
+            let emulator = try #require(try Self.emulator(of: instance.id))
+            // Halted, it leaves the request in its socket unread.
+            #expect(kill(emulator, SIGSTOP) == 0)
+            async let off: Void = driver.powerOff(instance.id, grace: .seconds(60))
+            let deadline = ContinuousClock.now + .seconds(30)
+            while try await host.unreadMonitorBytes(of: instance.domainName) == 0 {
+                try #require(ContinuousClock.now < deadline, "libvirt has asked nothing")
+                try await Task.sleep(for: .milliseconds(50))
+            }
+            #expect(kill(emulator, SIGKILL) == 0)
+            try await off
+            #expect(try await driver.observe(instance.id)?.powerState != .running)
+            try await Self.remove(driver, guest)
+        }
+    }
+
+    /// The process of a guest's QEMU, which has the guest's uuid on its command line.
+    private static func emulator(of id: InstanceID) throws -> Int32? {
+        for name in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
+            guard let process = Int32(name), let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline")
+            else { continue }
+            let words = String(decoding: line, as: UTF8.self).split(separator: "\0")
+            guard words.first?.contains("qemu-system") == true, words.contains(Substring(id.rawValue)) else { continue }
+            return process
+        }
+        return nil
+    }
+
     @Test("A domain that somebody else made is a conflict, and stays as it is")
     func foreign() async throws {
         try await Self.withDriver { driver, host in
