@@ -99,7 +99,10 @@ struct ReportService: Sendable {
         switch call.peer {
         case .host(host): return
         case .service where mayBeService: return
-        default: throw Failure(.forbidden, "\(call.peer) may not speak for host \(host)")
+        default:
+            let text = "\(call.peer) may not speak for host \(host)"
+            log.warning("a peer speaks of what is not its own", ["what": text])
+            throw Failure(.forbidden, text)
         }
     }
 
@@ -124,6 +127,9 @@ struct ReportService: Sendable {
             log.info("a report belongs to no task", ["task": report.header.task, "host": report.host])
             return
         }
+        guard try await isAbout(row, report.host) else {
+            throw refusal(report.host, "task \(row.id) is not about host \(report.host)")
+        }
         try await database.reports.record(report, now: now())
         // Looked at again: a task that ends now may have missed the report.
         if let ended = try await database.tasks.find(row.id), ended.status.isFinished || ended.status == .undoing {
@@ -132,11 +138,36 @@ struct ReportService: Sendable {
         try await engine.signal(row.id)
     }
 
+    /// Whether a task has had, or may have had, `host` do something. What it was told last the task's row may not show
+    /// yet; then the instance's record does.
+    private func isAbout(_ row: TaskRow, _ host: HostName) async throws -> Bool {
+        switch row.kind {
+        case TaskKind.build, TaskKind.unshelve:
+            let hosts = try TaskEngine.state(BuildTaskState.self, of: row).candidates
+            if hosts?.contains(host) == true { return true }
+        case TaskKind.delete: if try TaskEngine.state(DeleteTaskState.self, of: row).host == host { return true }
+        case TaskKind.offload: if try TaskEngine.state(OffloadTaskState.self, of: row).host == host { return true }
+        case TaskKind.cleanup: return try TaskEngine.state(CleanupTaskState.self, of: row).host == host
+        default: break
+        }
+        guard let id = row.instance else { return false }
+        return try await database.instances.find(id, includeDeleted: true)?.host == host
+    }
+
+    /// What a host is told that speaks of what is not its own.
+    private func refusal(_ host: HostName, _ what: String) -> Failure {
+        log.warning("a host speaks of what is not its own", ["host": host, "what": what])
+        return Failure(.forbidden, what)
+    }
+
     private func store(_ report: ReportInstance.Params) async throws {
         do {
             _ = try await database.instances.update(report.instance, now: now()) { instance in
-                // A late report, or one of a host that no longer has the instance, changes nothing.
-                guard instance.host == report.host, instance.deletedAt == nil else { return }
+                // A late report about an instance that is gone changes nothing.
+                guard instance.deletedAt == nil else { return }
+                guard instance.host == report.host else {
+                    throw refusal(report.host, "instance \(instance.id) is not on host \(report.host)")
+                }
                 guard let taskState = report.taskState else { return instance.take(report.observation) }
                 guard instance.taskState != nil, instance.taskState != .deleting,
                     instance.fence.generation == report.fence.generation

@@ -10,7 +10,7 @@ public import Telemetry
 /// The control plane's database: one store an aggregate, over one SQLite file. The only place with SQL of the control
 /// plane; several processes may hold the same file open.
 public final class ControlDatabase: Sendable {
-    private let database: SQLiteDatabase
+    let database: SQLiteDatabase
 
     public let instances: InstanceStore
     public let actions: InstanceActionStore
@@ -38,16 +38,7 @@ public final class ControlDatabase: Sendable {
     ) async throws -> ControlDatabase {
         let database = try await SQLiteDatabase.open(path.map { .file($0) } ?? .memory)
         do {
-            try await database.migrate([
-                (Schema.component, Schema.migrations), (QuotaStore.component, QuotaStore.migrations),
-                (FlavorAccessStore.component, FlavorAccessStore.migrations),
-                (AggregateStore.component, AggregateStore.migrations),
-                (ServerGroupStore.component, ServerGroupStore.migrations),
-                (SQLiteTaskStorage.component, SQLiteTaskStorage.migrations),
-                (SQLiteIdempotencyStore.component, SQLiteIdempotencyStore.migrations),
-                (SQLiteIdentityStorage.component, SQLiteIdentityStorage.migrations),
-                (SQLiteImageStorage.component, SQLiteImageStorage.migrations),
-            ])
+            try await database.migrate(schemas)
             let made = ControlDatabase(database)
             try await made.flavors.seed(now: now())
             return made
@@ -56,6 +47,18 @@ public final class ControlDatabase: Sendable {
             throw error
         }
     }
+
+    /// Every component, in the order in which they are made.
+    static let schemas: [(component: String, migrations: [Migration])] = [
+        (Schema.component, Schema.migrations), (QuotaStore.component, QuotaStore.migrations),
+        (FlavorAccessStore.component, FlavorAccessStore.migrations),
+        (AggregateStore.component, AggregateStore.migrations),
+        (ServerGroupStore.component, ServerGroupStore.migrations),
+        (SQLiteTaskStorage.component, SQLiteTaskStorage.migrations),
+        (SQLiteIdempotencyStore.component, SQLiteIdempotencyStore.migrations),
+        (SQLiteIdentityStorage.component, SQLiteIdentityStorage.migrations),
+        (SQLiteImageStorage.component, SQLiteImageStorage.migrations),
+    ]
 
     private init(_ database: SQLiteDatabase) {
         self.database = database

@@ -31,6 +31,17 @@ public struct SQLRow: ~Copyable {
         return Array(UnsafeRawBufferPointer(start: start, count: count))
     }
 
+    /// The value as it is stored.
+    public func value(_ column: Int) -> SQLValue {
+        switch sqlite3_column_type(statement, Int32(column)) {
+        case SQLITE_NULL: .null
+        case SQLITE_INTEGER: .integer(int64(column))
+        case SQLITE_FLOAT: .real(double(column))
+        case SQLITE_BLOB: .blob(blob(column))
+        default: .text(text(column))
+        }
+    }
+
     public func textOrNil(_ column: Int) -> String? { isNull(column) ? nil : text(column) }
     public func int64OrNil(_ column: Int) -> Int64? { isNull(column) ? nil : int64(column) }
     public func intOrNil(_ column: Int) -> Int? { isNull(column) ? nil : int(column) }

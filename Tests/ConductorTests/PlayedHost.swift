@@ -32,7 +32,7 @@ final class PlayedHost: Sendable {
     }
 
     let name: HostName
-    private let plane: ControlPlane
+    let plane: ControlPlane
     private let server: Mutex<HTTPServer>
     private let router: Router
     private let port: UInt16
