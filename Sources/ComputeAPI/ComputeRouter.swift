@@ -153,8 +153,12 @@ func computeAnswer(to error: any Error) -> HTTPResponse {
             "Instance \(current.id) was changed by another request at the same time; look at it and try again."
         ).response
     case let failure as Failure where failure.kind != .internalError:
-        return APIError(failure.kind.status, failure.message).response
+        return APIError(failure.status, failure.message, headers: failure.retryHeaders).response
     case is CancellationError: return APIError(503, "The request was cut off.").response
+    case let error as any FailureConvertible where error.failure.retryAfter != nil:
+        Logger("api").warning("request not served now", ["error": String(describing: error)])
+        let failure = error.failure
+        return APIError(failure.status, "\(failure.message); try again.", headers: failure.retryHeaders).response
     default:
         Logger("api").error("request failed", ["error": String(describing: error)])
         return APIError(500, "The API failed; its log says more under this request's id.").response

@@ -1,7 +1,7 @@
 public import Model
 
 /// Why a store did not do what it was asked.
-public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
+public enum StoreError: FailureConvertible, Sendable, Hashable, CustomStringConvertible {
     /// There is no such record (any more).
     case notFound(String)
     /// The record is there already.

@@ -204,6 +204,24 @@ struct Resolution: Sendable {
     }
 }
 
+extension Failure {
+    /// The HTTP status that says the same: 503 also for what the service itself may be able to do a little later.
+    public var status: Int { retryAfter == nil ? kind.status : 503 }
+
+    /// Seconds after which to ask again, for `Retry-After`; `nil` where waiting is no advice.
+    public var retryAfter: Int? {
+        guard isRetriable else { return nil }
+        switch kind {
+        case .overloaded: return 1
+        case .storage: return 5
+        default: return nil
+        }
+    }
+
+    /// The header that says when to ask again, if that is any use.
+    public var retryHeaders: HTTPFields { retryAfter.map { ["Retry-After": String($0)] } ?? [:] }
+}
+
 extension FailureKind {
     /// The HTTP status that says the same.
     public var status: Int {

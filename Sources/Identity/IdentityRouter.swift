@@ -131,6 +131,11 @@ struct IdentityRoutes: Sendable {
             return answer(
                 IdentityError.conflict("Conflict occurred attempting to store \(kind) - '\(name)' exists already."),
                 request)
+        case let error as any FailureConvertible where error.failure.retryAfter != nil:
+            service.log.warning("request not served now", ["path": request.path, "error": LoggedError(error)])
+            var response = Self.error(503, "Service Unavailable", "\(error.failure.message); try again.")
+            for (name, value) in error.failure.retryHeaders { response.headers.add(name, value) }
+            return response
         default:
             service.log.error("request failed", ["path": request.path, "error": LoggedError(error)])
             return Self.error(500, "Internal Server Error", "An unexpected error prevented the request.")

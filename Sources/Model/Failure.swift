@@ -25,6 +25,12 @@ public enum FailureKind: String, Sendable, Hashable, Codable, CaseIterable {
     case internalError = "internal_error"
 }
 
+/// An error that says by itself what it is to others.
+public protocol FailureConvertible: Error {
+    /// The error as it crosses process borders.
+    var failure: Failure { get }
+}
+
 /// A failure as it crosses process borders and lands in task rows and faults.
 public struct Failure: Error, Sendable, Hashable, Codable, CustomStringConvertible {
     public var kind: FailureKind

@@ -183,8 +183,10 @@ private func placementAnswer(to error: any Error, _ request: HTTPRequest) -> HTT
         switch error {
         case let error as PlacementError: error
         case let failure as Failure where failure.kind != .internalError:
-            PlacementError(failure.kind.status, failure.message)
+            PlacementError(failure.status, failure.message)
         case is CancellationError: PlacementError(503, "The request was cut off.")
+        case let error as any FailureConvertible where error.failure.retryAfter != nil:
+            PlacementError(error.failure.status, "\(error.failure.message); try again.")
         default: PlacementError(500, "Placement failed; the API's log says more under this request's id.")
         }
     if known.status == 500 { Logger("placement").error("request failed", ["error": String(describing: error)]) }

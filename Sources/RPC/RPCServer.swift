@@ -131,6 +131,7 @@ public final class RPCServer: Sendable {
         switch error {
         case let failure as Failure: failure
         case is CancellationError: Failure(.cancelled, "the service is stopping", isRetriable: true)
+        case let error as any FailureConvertible: error.failure
         default: Failure(.internalError, "the service failed unexpectedly; its log says more")
         }
     }

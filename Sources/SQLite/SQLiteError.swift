@@ -3,7 +3,7 @@ internal import Glibc
 public import Model
 
 /// What went wrong in a database, with the statement's text but never its values.
-public struct SQLiteError: Error, Sendable, Hashable, CustomStringConvertible {
+public struct SQLiteError: FailureConvertible, Sendable, Hashable, CustomStringConvertible {
     /// Which kind of rule a row broke.
     public enum Constraint: String, Sendable, Hashable {
         case unique, primaryKey, foreignKey, notNull, check, other

@@ -112,6 +112,13 @@ struct TaskRun {
                 row.beginUndoing(Failure(.cancelled, "cancelled on request"), plan)
                 return count(step.name, "cancelled", since: began)
             }
+            if !isOverdue, let outage = error.outage {
+                // None of the step's own attempts: it has not been able to do anything.
+                row.wakeAt = now + engine.backoff(.outage, after: 1)
+                count(step.name, "outage", since: began)
+                return engine.log.warning(
+                    "a step waits for its storage", ["task": row.id, "step": step.name, "failure": outage])
+            }
             let failure = isOverdue ? overdue : error.taskFailure
             count(step.name, failure.kind == .timeout ? "timeout" : "failed", since: began)
             engine.log.info(
@@ -225,6 +232,7 @@ struct TaskRun {
 }
 
 extension RetryPolicy {
+    fileprivate static let outage = RetryPolicy(maxAttempts: .max, initialBackoff: .seconds(2), maxBackoff: .seconds(2))
     fileprivate static let saving = RetryPolicy(
         maxAttempts: .max, initialBackoff: .milliseconds(50), maxBackoff: .seconds(1))
 }
@@ -232,6 +240,16 @@ extension RetryPolicy {
 extension Error {
     /// The error as a row keeps it: not retriable unless it says so itself.
     fileprivate var taskFailure: Failure {
-        self as? Failure ?? Failure(.internalError, self is CancellationError ? "the step gave up" : "\(self)")
+        self as? Failure ?? (self as? any FailureConvertible)?.failure
+            ?? Failure(.internalError, self is CancellationError ? "the step gave up" : "\(self)")
+    }
+
+    /// That the engine's own storage, or another beneath the step, cannot be used for a while. What the step itself has
+    /// found out it throws as `Failure`.
+    fileprivate var outage: Failure? {
+        guard !(self is Failure), let failure = (self as? any FailureConvertible)?.failure, failure.isRetriable,
+            failure.kind == .storage || failure.kind == .overloaded
+        else { return nil }
+        return failure
     }
 }

@@ -1,3 +1,4 @@
+import Database
 import HTTP
 import Model
 import Testing
@@ -65,6 +66,17 @@ struct MicroversionTests {
         for text in ["2", "2.x", "2.1.1", "two", "2.-1", "2.01", "2.99999999999999999999"] {
             #expect(await cloud.send(.get, "flavors", at: text).status == 400, "\(text)")
         }
+    }
+
+    @Test("While the database cannot be used a request is answered 503, with the time to come again")
+    func outage() async throws {
+        let cloud = try await ComputeFixture()
+        await cloud.database.close()
+        let reply = await cloud.send(.get, "flavors", at: "2.1")
+        #expect(reply.status == 503 && reply.message == "the database is closed; try again.")
+        #expect(reply.response.headers["Retry-After"] == "5")
+        let made = await cloud.send(.post, "servers", ComputeFixture.server())
+        #expect(made.status == 503)
     }
 
     @Test("Every answer carries one request id under two names; another one each time")

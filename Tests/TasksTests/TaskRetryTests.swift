@@ -39,6 +39,65 @@ struct TaskRetryTests {
         #expect(recorder.all == ["run a", "run a", "run a", "undo a", "end failed unreachable"])
     }
 
+    /// What a database says when it cannot be used for a while, or at all.
+    private struct Outage: FailureConvertible {
+        let failure: Failure
+    }
+
+    @Test("A storage that fails for a while costs a step none of its attempts, and no task its work")
+    func storageOutage() async throws {
+        let engine = rig.engine()
+        let left = Mutex(30)
+        var step = recorder.step("a")
+        step.work = { _, _ in
+            let isOut = left.withLock { left in
+                left -= 1
+                return left >= 0
+            }
+            if isOut { throw Outage(failure: Failure(.storage, "the disk is full", isRetriable: true)) }
+            self.recorder.note("run a")
+            return .next
+        }
+        step.deadline = .seconds(120)
+        engine.register(recorder.definition([step]))
+        let row = try rig.row()
+        try await running(engine) {
+            try await engine.submit(row)
+            await engine.idle()
+            let waiting = try await rig.find(row)
+            #expect(waiting.attempts == 0 && !waiting.status.isFinished && waiting.wakeAt != nil)
+            for _ in 0..<31 {
+                rig.clock.advance(by: .seconds(2))
+                await engine.idle()
+            }
+        }
+        #expect(recorder.all == ["run a", "end succeeded"])
+    }
+
+    @Test("A storage that never comes back ends the step at its deadline; one that is damaged ends it at once")
+    func outageWithoutEnd() async throws {
+        let engine = rig.engine()
+        var step = recorder.step("a")
+        step.deadline = .seconds(10)
+        step.work = { _, _ in throw Outage(failure: Failure(.overloaded, "too many writes", isRetriable: true)) }
+        engine.register(recorder.definition([step]))
+        var damaged = recorder.step("a")
+        damaged.work = { _, _ in throw Outage(failure: Failure(.storage, "the file is damaged")) }
+        engine.register(recorder.definition([damaged], kind: "other"))
+        try await running(engine) {
+            try await engine.submit(try rig.row(kind: "other"))
+            await engine.idle()
+            #expect(recorder.all == ["undo a", "end failed storage"])
+            try await engine.submit(try rig.row())
+            for _ in 0..<8 {
+                await engine.idle()
+                rig.clock.advance(by: .seconds(2))
+            }
+            await engine.idle()
+        }
+        #expect(recorder.all == ["undo a", "end failed storage", "undo a", "end failed timeout"])
+    }
+
     @Test("A retry that succeeds leaves no error behind, and the next step starts counting anew")
     func recovery() async throws {
         let engine = rig.engine()

@@ -15,7 +15,7 @@ from operations import STATES
 SETTLE_SECONDS = 60
 USED = ("vcpus_used", "memory_mb_used", "local_gb_used")
 # As many addresses as the agent keeps reserved ahead.
-SPARES = 4
+SPARES = 32
 # What libvirt says of a server's domain, by the server's status; None for a server that is on no host.
 DOMAIN = {
     "ACTIVE": "running", "SHUTOFF": "shut off", "PAUSED": "paused", "SUSPENDED": "shut off", "RESCUE": "running",

@@ -15,7 +15,7 @@ USUAL_KILL_SECONDS, LATEST_KILL_SECONDS = 0.5, 1.5
 SETTLE_SECONDS = 60
 MOST_SERVERS = 4
 # As many addresses as the agent keeps reserved ahead.
-SPARES = 4
+SPARES = 32
 USED = ("vcpus_used", "memory_mb_used", "local_gb_used")
 LOST = (http.client.HTTPException, OSError, Refused)
 
