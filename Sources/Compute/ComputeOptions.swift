@@ -169,7 +169,7 @@ public enum ComputeOptions {
         check: { (try? ListenAddress($0)) == nil ? "ADDRESS:PORT, an IPv6 address in brackets" : nil })
     public static let conductors = Option(
         "compute", "conductors", default: [String](),
-        help: "URLs of the conductors. Empty: the one that this host joined.")
+        help: "URLs of the conductors, which share the calls. Empty: the one that this host joined.")
     public static let recoveryTimeout = Option(
         "compute", "recovery_timeout", default: Duration.seconds(60),
         help: "How long the agent finishes or undoes interrupted operations before it reports itself up all the same.")

@@ -14,7 +14,7 @@ public enum APIOptions {
 
     public static let conductorURLs = Option(
         "api", "conductor_urls", default: ["http://127.0.0.1:8781"],
-        help: "URLs of the conductors; the first that answers is used.")
+        help: "URLs of the conductors, which share the calls.")
 
     public static let maxLimit = Option(
         "api", "max_limit", default: 1_000,

@@ -18,16 +18,28 @@ public final class RPCClient: Sendable {
     private let http: HTTPClient
     private let peers: [PeerAddress]
     private let isPlaintextAllowed: Bool
-    /// Which peer answered last, and the next request's id.
-    private let state = Mutex((preferred: 0, id: 0))
+    /// How long a connection may take where another peer can be asked instead.
+    private static let shortConnectTimeout = Duration.seconds(1)
+
+    private struct State: Sendable {
+        var choice: PeerChoice
+        /// Of the last request.
+        var id = 0
+    }
+    private let state: Mutex<State>
     private let sizes: Gauge
     private let calls: Counter
 
     /// - Parameters:
-    ///   - peers: tried in order when one cannot be reached; the one that answered last comes first.
+    ///   - peers: asked in turn; where one cannot be reached, the next. One that failed is left alone for a while.
+    ///   - isSpread: whether all peers get their share of the calls; otherwise all go to the first that answers.
     ///   - isPlaintextAllowed: whether credentials may travel beyond this machine without TLS.
-    public init(http: HTTPClient, peers: [PeerAddress], isPlaintextAllowed: Bool = false) {
+    public init(
+        http: HTTPClient, peers: [PeerAddress], isSpread: Bool = true, isPlaintextAllowed: Bool = false
+    ) {
         (self.http, self.peers, self.isPlaintextAllowed) = (http, peers, isPlaintextAllowed)
+        var generator = SystemRandomNumberGenerator()
+        state = Mutex(State(choice: PeerChoice(count: peers.count, isSpread: isSpread, using: &generator)))
         sizes = Metrics.shared.gauge("rpc_client_request_bytes", help: "The last request's body, by method.")
         calls = Metrics.shared.counter("rpc_client_calls_total", help: "Calls made, by method and result.")
     }
@@ -70,9 +82,9 @@ public final class RPCClient: Sendable {
     private func send(
         _ method: String, _ version: RPCVersion, _ params: [UInt8], _ key: String?, _ timeout: Duration
     ) async throws -> [UInt8] {
-        let (first, id) = state.withLock { state in
+        let (order, id) = state.withLock { state in
             state.id += 1
-            return (state.preferred, state.id)
+            return (state.choice.order(at: .now), state.id)
         }
         var writer = JSONWriter(capacity: params.count + 128)
         writer.object { writer in
@@ -86,9 +98,9 @@ public final class RPCClient: Sendable {
         let body = writer.finish()
         sizes.set(Double(body.count), labels: [("method", method)])
         var last = Failure(.unreachable, "no peer serves \(method)", isRetriable: true)
-        for offset in peers.indices {
-            let position = (first + offset) % peers.count
+        for (tried, position) in order.enumerated() {
             let peer = peers[position]
+            let hasNext = tried < order.count - 1
             try requireConfidentiality(of: peer.url, isPlaintextAllowed: isPlaintextAllowed)
             var headers: HTTPFields = [
                 "Content-Type": "application/json", "X-Apus-Peer": peer.credential.peer,
@@ -100,20 +112,31 @@ public final class RPCClient: Sendable {
                 let response = try await http.send(
                     ClientRequest(
                         method: .post, url: peer.url + "/rpc", headers: headers, body: .bytes(body),
-                        connectTimeout: .seconds(5), timeout: timeout, idleTimeout: timeout))
-                if response.status == 503, key != nil, (try? Envelope(response.body)) == nil, offset < peers.count - 1 {
+                        connectTimeout: hasNext ? Self.shortConnectTimeout : .seconds(5), timeout: timeout,
+                        idleTimeout: timeout))
+                if response.status == 503, key != nil, (try? Envelope(response.body)) == nil, hasNext {
                     // The process stops or is overloaded. The key makes sure that nothing is done twice.
+                    failed(position)
                     continue
                 }
-                state.withLock { $0.preferred = position }
+                state.withLock { $0.choice.answered(position) }
                 return try Self.result(response, method, id: id)
             } catch let error as HTTPClientError {
                 last = error.failure
+                failed(position)
                 // Only where nothing was sent is the next peer tried: the first may have executed it otherwise.
                 guard case .connectFailed = error else { throw last }
             }
         }
         throw last
+    }
+
+    /// The peer is asked after the others for a while.
+    private func failed(_ position: Int) {
+        state.withLock { state in
+            var generator = SystemRandomNumberGenerator()
+            state.choice.failed(position, at: .now, using: &generator)
+        }
     }
 
     private static func result(_ response: ClientResponse, _ method: String, id: Int) throws -> [UInt8] {

@@ -22,7 +22,7 @@ extension RPCClient {
 struct RPCClientTests {
     /// Servers of rigs on free ports and a client of all of them, in that order.
     private func withClient(
-        _ rigs: [Rig], credential: PeerCredential = Rig.api, before: [String] = [],
+        _ rigs: [Rig], credential: PeerCredential = Rig.api, before: [String] = [], isSpread: Bool = false,
         _ body: (RPCClient) async throws -> Void
     ) async throws {
         var servers: [HTTPServer] = []
@@ -33,7 +33,8 @@ struct RPCClientTests {
         }
         let http = HTTPClient()
         let urls = before + servers.map { "http://127.0.0.1:\($0.port)" }
-        let client = RPCClient(http: http, peers: urls.map { PeerAddress(url: $0, credential: credential) })
+        let client = RPCClient(
+            http: http, peers: urls.map { PeerAddress(url: $0, credential: credential) }, isSpread: isSpread)
         var failure: (any Error)?
         do { try await body(client) } catch { failure = error }
         await http.shutdown()
@@ -78,7 +79,22 @@ struct RPCClientTests {
         }
     }
 
-    @Test("Where one peer cannot be connected to, the next is asked, and stays the first choice")
+    @Test("Peers share the calls, and those that are there take over from one that is not")
+    func spread() async throws {
+        let rigs = [Rig(), Rig()]
+        try await withClient(rigs, isSpread: true) { client in
+            for value in 1...20 { _ = try await client.call(Double.self, .init(value: value)) }
+            #expect(rigs.map(\.deeds.recorded.count) == [10, 10])
+        }
+        let left = [Rig(), Rig()]
+        try await withClient(left, before: ["http://127.0.0.1:1"], isSpread: true) { client in
+            for value in 1...20 { _ = try await client.call(Double.self, .init(value: value)) }
+            #expect(left.map(\.deeds.recorded.count).reduce(0, +) == 20)
+            #expect(left.allSatisfy { $0.deeds.recorded.count >= 5 })
+        }
+    }
+
+    @Test("Where one peer cannot be connected to, the next is asked")
     func failOver() async throws {
         let rig = Rig()
         try await withClient([rig], before: ["http://127.0.0.1:1", "http://127.0.0.1:2"]) { client in
