@@ -215,7 +215,7 @@ struct ServerListQuery {
             guard call.caller.isAdmin else { throw .forbidden("Only administrators may sort servers by \(name).") }
             return .host
         default:
-            guard let key = InstanceQuery.SortKey(rawValue: name) else {
+            guard let key = InstanceQuery.SortKey(rawValue: name), key != .locked || call.isAtLeast(73) else {
                 throw .badRequest("Invalid input for query parameter sort_key: servers are not sorted by '\(name)'.")
             }
             return key

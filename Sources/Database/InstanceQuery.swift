@@ -10,6 +10,8 @@ public struct InstanceQuery: Sendable {
         case host
         case vmState = "vm_state"
         case taskState = "task_state"
+        /// Whether it is locked.
+        case locked
     }
     public enum Deleted: Sendable, Hashable { case excluded, included, only }
 

@@ -69,6 +69,8 @@ struct InstanceStatement {
         switch key {
         case .host: "COALESCE(host, '')"
         case .taskState: "COALESCE(task_state, '')"
+        // Within a text of the record the quotes would be escaped.
+        case .locked: "CASE WHEN record LIKE '%\"lock\":{%' THEN 1 ELSE 0 END"
         default: key.rawValue
         }
     }
@@ -82,6 +84,7 @@ struct InstanceStatement {
         case .host: .text(instance.host?.rawValue ?? "")
         case .vmState: .text(instance.vmState.rawValue)
         case .taskState: .text(instance.taskState?.rawValue ?? "")
+        case .locked: .integer(instance.lock == nil ? 0 : 1)
         }
     }
 }

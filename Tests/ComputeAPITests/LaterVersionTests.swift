@@ -97,6 +97,14 @@ struct LaterVersionTests {
         #expect(await names(cloud, "locked=false", "2.73") == "free")
         #expect(await names(cloud, "locked=true", "2.72") == "free,held")
         #expect(await names(cloud, "locked=perhaps", "2.73") == "400")
+        _ = try await cloud.makeActive(["name": "tricky", "metadata": ["a": #"{"lock":{"#]])
+        func sorted(_ direction: String, _ version: String) async -> [String]? {
+            let reply = await cloud.send(.get, "servers?sort_key=locked&sort_dir=\(direction)", at: version)
+            return reply.json["servers"]?.list?.compactMap { $0["name"]?.text }
+        }
+        #expect(await sorted("desc", "2.73")?.first == "held")
+        #expect(await sorted("asc", "2.73")?.last == "held")
+        #expect(await sorted("asc", "2.72") == nil)
         #expect(await lock(.null, "2.73") == 202)
         #expect(await show(cloud, id, "2.73")["locked_reason"] == .null)
     }
