@@ -106,8 +106,8 @@ let package = Package(
         library(
             "Conductor",
             [
-                "Model", "Telemetry", "Configuration", "Periodic", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling",
-                "Images", "Database",
+                "CSystem", "Model", "Telemetry", "Configuration", "Periodic", "Crypto", "HTTP", "RPC", "Tasks",
+                "Scheduling", "Images", "Database",
             ]),
         library("Placement", ["Model", "Telemetry", "HTTP", "Database"]),
         library(

@@ -56,13 +56,14 @@ public enum ConductorOptions {
         help: "How long tasks that have ended are listed.",
         check: { $0 >= .seconds(3_600) && $0 <= .seconds(3_650 * 86_400) ? nil : "1 hour to 10 years" })
 
-    public static let all: [AnyOption] = [
-        listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
-        schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
-        CommonOptions.periodicEnable.erased, rescueTimeout.erased, shelvedPollInterval.erased,
-        lapsedPollInterval.erased, trimInterval.erased,
-        taskRetention.erased, precacheConcurrency.erased,
-    ]
+    public static let all: [AnyOption] =
+        [
+            listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
+            schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
+            CommonOptions.periodicEnable.erased, rescueTimeout.erased, shelvedPollInterval.erased,
+            lapsedPollInterval.erased, trimInterval.erased,
+            taskRetention.erased, precacheConcurrency.erased,
+        ] + NotificationOptions.all
 }
 
 /// For looks at the database: every second at most; a year apart at most; 0 is a minute, as everywhere, and less is never.

@@ -20,6 +20,9 @@ public final class ConductorService: Sendable {
     private let server: HTTPServer
     private let engine: TaskEngine
     private let liveness: Liveness
+    private let sinks: NotificationSinks
+    /// For addresses that are none of this cloud's.
+    private let outside: HTTPClient
     private let connections: HTTPClient
     private let now: Now
     private let log = Logger("conductor")
@@ -42,6 +45,9 @@ public final class ConductorService: Sendable {
             for: listen, advertised: configuration[ConductorOptions.advertisedURL], hostName: hostName,
             authority: authority, isPlaintextAllowed: isPlaintextAllowed)
         connections = HTTPClient(tls: ClientTLS(caPEM: try await authority.establish()))
+        outside = HTTPClient()
+        sinks = try NotificationSinks(configuration, outside)
+        try await database.notifications.setSinks(Set(sinks.all.map(\.name)))
         liveness = Liveness(
             services: database.services, hosts: database.hosts,
             downAfter: configuration[DatabaseOptions.serviceDownTime])
@@ -59,7 +65,9 @@ public final class ConductorService: Sendable {
             http: connections,
             peers: configuration[ConductorOptions.schedulerURLs].map {
                 PeerAddress(url: $0, credential: schedulerCredential)
-            }, isPlaintextAllowed: isPlaintextAllowed)
+            },
+            // What one scheduler has just placed the others do not know yet.
+            isSpread: false, isPlaintextAllowed: isPlaintextAllowed)
         let ledger = InstanceLedger(instances: database.instances)
         let command = HostCommand(agents: agents, reports: database.reports)
         let ticketSecret = try await database.settings.establish([
@@ -117,11 +125,17 @@ public final class ConductorService: Sendable {
             }
             group.addTask { await self.keepAlive() }
             group.addTask { await self.periodicRunner.run() }
+            for sink in self.sinks.all {
+                let pump = NotificationPump(
+                    store: database.notifications, sink: sink, owner: "conductor@\(hostName)", now: now)
+                group.addTask { await pump.run() }
+            }
             try await group.waitForAll()
         }
         await server.stop(grace: .seconds(5))
         await liveness.flush()
         await connections.shutdown()
+        await outside.shutdown()
     }
 
     /// Writes the heartbeats that came in, and this conductor's own.

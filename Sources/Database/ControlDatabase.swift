@@ -16,6 +16,7 @@ public final class ControlDatabase: Sendable {
     public let actions: InstanceActionStore
     public let flavors: FlavorStore
     public let flavorAccess: FlavorAccessStore
+    public let notifications: NotificationStore
     public let keyPairs: KeyPairStore
     public let quotas: QuotaStore
     public let services: ServiceStore
@@ -52,6 +53,7 @@ public final class ControlDatabase: Sendable {
     static let schemas: [(component: String, migrations: [Migration])] = [
         (Schema.component, Schema.migrations), (QuotaStore.component, QuotaStore.migrations),
         (FlavorAccessStore.component, FlavorAccessStore.migrations),
+        (NotificationStore.component, NotificationStore.migrations),
         (AggregateStore.component, AggregateStore.migrations),
         (ServerGroupStore.component, ServerGroupStore.migrations),
         (SQLiteTaskStorage.component, SQLiteTaskStorage.migrations),
@@ -66,6 +68,7 @@ public final class ControlDatabase: Sendable {
         actions = InstanceActionStore(database: database)
         flavors = FlavorStore(database: database)
         flavorAccess = FlavorAccessStore(database: database)
+        notifications = NotificationStore(database: database)
         keyPairs = KeyPairStore(database: database)
         quotas = QuotaStore(database: database)
         services = ServiceStore(database: database)

@@ -127,8 +127,12 @@ public struct InstanceActionStore: Sendable {
             ])
     }
 
-    static func finish(_ instance: InstanceID, _ end: ActionEnd, _ connection: SQLiteConnection) throws {
-        try connection.execute(
+    /// Writes the end of an action and its event, and gives the action; `nil` for one that had ended before, or never
+    /// was.
+    static func finish(
+        _ instance: InstanceID, _ end: ActionEnd, _ connection: SQLiteConnection
+    ) throws -> InstanceAction? {
+        let ended = try connection.execute(
             """
             UPDATE instance_actions SET finished_at = ?, message = ?
             WHERE instance_id = ? AND request_id = ? AND finished_at IS NULL
@@ -137,7 +141,17 @@ public struct InstanceActionStore: Sendable {
                 .integer(end.at.microseconds), SQLValue(end.failed ? "Error" : nil as String?),
                 .text(instance.rawValue), .text(end.requestID.rawValue),
             ])
-        guard let event = end.event else { return }
+        if let event = end.event { try insert(event, of: instance, end.requestID, connection) }
+        guard ended > 0 else { return nil }
+        return try connection.first(
+            columns + " WHERE instance_id = ? AND request_id = ?",
+            [.text(instance.rawValue), .text(end.requestID.rawValue)]
+        ) { try action($0) }
+    }
+
+    private static func insert(
+        _ event: InstanceEvent, of instance: InstanceID, _ request: RequestID, _ connection: SQLiteConnection
+    ) throws {
         try connection.execute(
             """
             INSERT INTO instance_events
@@ -145,7 +159,7 @@ public struct InstanceActionStore: Sendable {
             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (instance_id, request_id, event, started_at) DO NOTHING
             """,
             [
-                .text(instance.rawValue), .text(end.requestID.rawValue), .text(event.name),
+                .text(instance.rawValue), .text(request.rawValue), .text(event.name),
                 SQLValue(event.host?.rawValue), .integer(event.startedAt.microseconds),
                 SQLValue(event.finishedAt?.microseconds), SQLValue(event.result), SQLValue(event.details),
             ])

@@ -49,7 +49,11 @@ public struct InstanceStore: Sendable {
             if let group {
                 try ServerGroupStore.add(instances.map(\.id), to: group.id, limit: group.memberLimit, connection)
             }
-            for action in actions { try InstanceActionStore.insert(action, connection) }
+            for action in actions {
+                try InstanceActionStore.insert(action, connection)
+                guard let instance = made.first(where: { $0.id == action.instance }) else { continue }
+                try InstanceNotification(instance, action).append(.start, now: action.startedAt, connection)
+            }
             for task in tasks { try SQLiteTaskStorage.insert(task, on: connection) }
             return made
         }
@@ -124,8 +128,16 @@ public struct InstanceStore: Sendable {
                 instance.updatedAt = now
                 try Self.save(instance, connection)
             }
-            if let action { try InstanceActionStore.insert(action, connection) }
-            if let finishing { try InstanceActionStore.finish(id, finishing, connection) }
+            if let action {
+                try InstanceActionStore.insert(action, connection)
+                try InstanceNotification(instance, action).append(.start, now: now, connection)
+            }
+            if let finishing, let ended = try InstanceActionStore.finish(id, finishing, connection) {
+                var notification = InstanceNotification(instance, ended)
+                notification.host = finishing.event?.host
+                notification.failure = finishing.failed ? finishing.event?.details ?? "it failed" : nil
+                try notification.append(finishing.failed ? .error : .end, now: now, connection)
+            }
             for image in images { try SQLiteImageStorage.insert(image, on: connection) }
             for task in try makeTasks(instance) { try SQLiteTaskStorage.insert(task, on: connection) }
             return instance

@@ -1,0 +1,116 @@
+internal import Model
+internal import SQLite
+
+/// What is told of an instance when a request for it is accepted, and when it has ended: under the names and with the
+/// members of Nova's versioned notifications, as far as there is such a thing here.
+struct InstanceNotification {
+    let instance: Instance
+    let action: InstanceActionKind
+    let requestID: RequestID
+    let userID: UserID
+    let projectID: ProjectID
+    /// Where a request that has ended was carried out.
+    var host: HostName?
+    /// Why it failed; `nil` where it has not.
+    var failure: String?
+
+    enum Phase: String { case start, end, error }
+
+    init(_ instance: Instance, _ action: InstanceAction) {
+        (self.instance, self.action, requestID) = (instance, action.kind, action.requestID)
+        (userID, projectID) = (action.userID, action.projectID)
+    }
+
+    func append(_ phase: Phase, now: Timestamp, _ connection: SQLiteConnection) throws {
+        guard try NotificationStore.isOn(connection), let name = action.notificationName else { return }
+        try NotificationStore.append(
+            "instance.\(name).\(phase.rawValue)", payload: "InstanceActionPayload", version: "1.8",
+            about: instance.id.rawValue, isError: phase == .error,
+            publisher: host.map { "nova-compute:\($0)" } ?? "apus", requestID: requestID, data: data,
+            now: now, connection)
+    }
+
+    private var data: [String: JSON] {
+        func text(_ value: String?) -> JSON { value.map { .string($0) } ?? .null }
+        func time(_ value: Timestamp?) -> JSON { text(value?.iso8601) }
+        func count(_ value: Int) -> JSON { .integer(Int64(value)) }
+        let flavor = instance.flavor
+        return [
+            "uuid": .string(instance.id.rawValue), "user_id": .string(instance.userID.rawValue),
+            "tenant_id": .string(instance.projectID.rawValue), "display_name": .string(instance.name),
+            "display_description": text(instance.description), "host_name": .string(instance.hostname),
+            "host": text(instance.host?.rawValue), "node": text(instance.host?.rawValue),
+            "state": .string(instance.vmState.rawValue), "task_state": text(instance.taskState?.rawValue),
+            "power_state": .string(instance.powerState.notificationName),
+            "image_uuid": .string(instance.imageID.rawValue), "key_name": text(instance.keyName),
+            "availability_zone": text(instance.availabilityZone), "reservation_id": .string(instance.reservationID),
+            "metadata": .object(instance.metadata.mapValues { .string($0) }),
+            "locked": .bool(instance.lock != nil), "locked_reason": text(instance.lock?.reason),
+            "progress": count(instance.progress), "created_at": time(instance.createdAt),
+            "updated_at": time(instance.updatedAt), "launched_at": time(instance.launchedAt),
+            "terminated_at": time(instance.terminatedAt), "deleted_at": time(instance.deletedAt),
+            "request_id": .string(requestID.rawValue), "action_initiator_user": .string(userID.rawValue),
+            "action_initiator_project": .string(projectID.rawValue),
+            "ip_addresses": .array(
+                instance.interfaces.map { nic in
+                    [
+                        "nova_object.name": "IpPayload", "nova_object.namespace": "nova",
+                        "nova_object.version": "1.0",
+                        "nova_object.data": [
+                            "label": .string(nic.network), "mac": .string(nic.macAddress), "version": 4,
+                            "address": text(nic.ipv4Address),
+                        ],
+                    ]
+                }),
+            "flavor": [
+                "nova_object.name": "FlavorPayload", "nova_object.namespace": "nova", "nova_object.version": "1.4",
+                "nova_object.data": [
+                    "flavorid": .string(flavor.id.rawValue), "name": .string(flavor.name),
+                    "vcpus": count(flavor.vcpus), "memory_mb": count(flavor.memoryMiB),
+                    "root_gb": count(flavor.rootGiB), "ephemeral_gb": count(flavor.ephemeralGiB),
+                    "swap": count(flavor.swapMiB), "rxtx_factor": .number(flavor.rxtxFactor),
+                    "is_public": .bool(flavor.isPublic), "disabled": .bool(flavor.isDisabled),
+                    "extra_specs": .object(flavor.extraSpecs.mapValues { .string($0) }),
+                ],
+            ],
+            "fault": failure.map { message in
+                [
+                    "nova_object.name": "ExceptionPayload", "nova_object.namespace": "nova",
+                    "nova_object.version": "1.1", "nova_object.data": ["exception_message": .string(message)],
+                ]
+            } ?? .null,
+        ]
+    }
+}
+
+extension InstanceActionKind {
+    /// Between `instance.` and the phase; `nil` for what Nova tells nobody.
+    fileprivate var notificationName: String? {
+        switch self {
+        case .create, .delete, .reboot, .pause, .unpause, .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve,
+            .unshelve, .lock, .unlock, .restore:
+            rawValue
+        case .start: "power_on"
+        case .stop: "power_off"
+        case .shelveOffload: "shelve_offload"
+        case .createImage, .createBackup: "snapshot"
+        case .attachInterface: "interface_attach"
+        case .detachInterface: "interface_detach"
+        case .triggerCrashDump: "trigger_crash_dump"
+        case .changePassword, .resetState: nil
+        }
+    }
+}
+
+extension PowerState {
+    fileprivate var notificationName: String {
+        switch self {
+        case .noState: "pending"
+        case .running: "running"
+        case .paused: "paused"
+        case .shutdown: "shutdown"
+        case .crashed: "crashed"
+        case .suspended: "suspended"
+        }
+    }
+}

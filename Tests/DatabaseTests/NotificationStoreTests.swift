@@ -1,0 +1,115 @@
+import Model
+import SQLite
+import Testing
+
+@testable import Database
+
+@Suite("Notifications")
+struct NotificationStoreTests {
+    private func types(_ waiting: [WaitingNotification]) throws -> [String] {
+        try waiting.map { try JSON(parsing: Array($0.body.utf8))["event_type"]?.text ?? "" }
+    }
+
+    private func make(_ database: ControlDatabase, _ id: String) async throws {
+        _ = try await database.instances.create(
+            [plainInstance(id)], actions: [makeAction(id, request: "req-\(id)")], tasks: [])
+    }
+
+    private func end(_ database: ControlDatabase, _ id: String, failed: Bool = false) async throws {
+        let event = InstanceEvent(
+            name: "e", host: HostName("a"), startedAt: at(1), finishedAt: at(2), result: failed ? "Error" : "Success",
+            details: failed ? "no room" : nil)
+        _ = try await database.instances.update(
+            InstanceID(id), now: at(3),
+            finishing: ActionEnd(requestID: RequestID("req-\(id)"), at: at(3), failed: failed, event: event)
+        ) { $0.vmState = failed ? .error : .active }
+    }
+
+    @Test("Without a sink nothing is written down")
+    func off() async throws {
+        let database = try await makeDatabase()
+        try await make(database, "a")
+        #expect(try await database.notifications.waiting(for: "s", limit: 10).isEmpty)
+        try await database.notifications.setSinks(["s"])
+        #expect(try await database.notifications.waiting(for: "s", limit: 10).isEmpty, "what was before is not told")
+        await database.close()
+    }
+
+    @Test("A request is told when it is accepted and when it has ended, once, with what the instance was then")
+    func request() async throws {
+        let database = try await makeDatabase()
+        try await database.notifications.setSinks(["s"])
+        try await make(database, "a")
+        try await end(database, "a")
+        try await end(database, "a")
+        try await make(database, "b")
+        try await end(database, "b", failed: true)
+        let waiting = try await database.notifications.waiting(for: "s", limit: 10)
+        #expect(
+            try types(waiting) == [
+                "instance.create.start", "instance.create.end", "instance.create.start", "instance.create.error",
+            ])
+        #expect(waiting.map(\.subject) == ["a", "a", "b", "b"] && waiting.map(\.position) == [1, 2, 3, 4])
+        let last = try JSON(parsing: Array(waiting[3].body.utf8))
+        #expect(
+            last["priority"] == "ERROR" && last["publisher_id"] == "nova-compute:a" && last["request_id"] == "req-b")
+        let data = last["payload"]?["nova_object.data"]
+        #expect(
+            data?["uuid"] == "b" && data?["state"] == "error"
+                && data?["flavor"]?["nova_object.data"]?["memory_mb"] == 2_048)
+        #expect(data?["fault"]?["nova_object.data"]?["exception_message"] == "no room")
+        let first = try JSON(parsing: Array(waiting[0].body.utf8))
+        #expect(first["payload"]?["nova_object.data"]?["state"] == "building" && first["priority"] == "INFO")
+        #expect(first["message_id"]?.text != last["message_id"]?.text)
+        await database.close()
+    }
+
+    @Test("What every sink has is forgotten; a sink that is gone holds nothing up")
+    func sinks() async throws {
+        let database = try await makeDatabase()
+        let store = database.notifications
+        try await store.setSinks(["one", "two"])
+        for id in ["a", "b", "c"] { try await make(database, id) }
+        func count(_ sink: String) async throws -> Int { try await store.waiting(for: sink, limit: 10).count }
+        #expect(try await store.lease("one", owner: "x", until: at(20), now: at(10)))
+        #expect(try await store.delivered(2, to: "one", by: "x"))
+        #expect(try await count("one") == 1)
+        #expect(try await count("two") == 3)
+        try await store.setSinks(["one"])
+        #expect(try await count("two") == 0)
+        #expect(try await store.delivered(3, to: "one", by: "x"))
+        let left = try await database.database.read { try $0.first("SELECT COUNT(*) FROM notifications") { $0.int(0) } }
+        #expect(left == 0)
+        await database.close()
+    }
+
+    @Test("One owner has a sink at a time; another gets it when the time is over, and the first changes nothing then")
+    func lease() async throws {
+        let database = try await makeDatabase()
+        let store = database.notifications
+        try await store.setSinks(["s"])
+        try await make(database, "a")
+        #expect(try await store.lease("s", owner: "x", until: at(20), now: at(10)))
+        #expect(try await !store.lease("s", owner: "y", until: at(25), now: at(15)))
+        #expect(try await store.lease("s", owner: "x", until: at(22), now: at(15)), "its own it prolongs")
+        #expect(try await store.lease("s", owner: "y", until: at(40), now: at(22)))
+        #expect(try await !store.delivered(1, to: "s", by: "x"))
+        #expect(try await store.delivered(1, to: "s", by: "y"))
+        #expect(try await !store.delivered(1, to: "s", by: "y"), "no way back")
+        #expect(try await !store.lease("none", owner: "x", until: at(50), now: at(45)))
+        await database.close()
+    }
+
+    @Test("What is undone is not told")
+    func undone() async throws {
+        let database = try await makeDatabase()
+        try await database.notifications.setSinks(["s"])
+        struct No: Error {}
+        await #expect(throws: No.self) {
+            _ = try await database.instances.create(
+                [plainInstance("a")], actions: [makeAction("a")], tasks: [], admit: { _ in throw No() })
+        }
+        #expect(try await database.notifications.waiting(for: "s", limit: 10).isEmpty)
+        await database.close()
+    }
+}
