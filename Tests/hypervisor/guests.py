@@ -112,10 +112,22 @@ class Guest:
 
     def until(self, pattern, seconds=SETTLE_SECONDS):
         """The first match of `pattern` on the console, waited for."""
+        before = None
+
+        def look():
+            nonlocal before
+            text = self.console()
+            found = re.search(pattern, text, re.MULTILINE)
+            if found is None:
+                return None
+            # What ends where the console does may be half a line: it counts once it has not grown for a moment.
+            if found.end() < len(text) or found[0] == before:
+                return found
+            before = found[0]
+            return None
+
         try:
-            return wait_for(
-                lambda: re.search(pattern, self.console(), re.MULTILINE), seconds, f"'{pattern}' of {self.name}",
-                pause=0.2)
+            return wait_for(look, seconds, f"'{pattern}' of {self.name}", pause=0.5)
         except TimeoutError as error:
             raise TimeoutError(f"{error}; its console: {self.console()[-600:]!r}") from None
 

@@ -86,23 +86,33 @@ class Daemon:
 
 
 class ControlPlane:
-    """Conductor, scheduler and API as three programs, with one database, on the first host."""
+    """Conductors, scheduler and API as programs, with one database, on the first host."""
 
-    def __init__(self, binaries, address="127.0.0.1", options=(), name="control"):
+    def __init__(self, binaries, address="127.0.0.1", options=(), name="control", conductors=1):
         self.binaries, self.address = binaries, address
         self.state = os.path.join(os.environ[INSIDE], name)
         os.makedirs(self.state, mode=0o700, exist_ok=True)
         scheme = "http" if address == "127.0.0.1" else "https"
-        self.conductor_url = f"{scheme}://{address}:8781"
+        self.conductor_urls = [f"{scheme}://{address}:{8781 + 10 * number}" for number in range(conductors)]
+        self.conductor_url = self.conductor_urls[0]
+        known = ",".join(self.conductor_urls)
         self.api_url = f"{scheme}://{address}:8774"
         settings = [
             f"DEFAULT.state_path={self.state}", "DEFAULT.host=control", f"api.listen={address}:8774",
-            f"conductor.listen={address}:8781", f"api.conductor_urls={self.conductor_url}",
-            f"scheduler.conductor_urls={self.conductor_url}", f"image.data_url={self.api_url}", *options,
+            f"conductor.listen={address}:8781", f"api.conductor_urls={known}",
+            f"scheduler.conductor_urls={known}", f"image.data_url={self.api_url}", *options,
         ]
         self.daemons = [
             Daemon(binaries, name, options=self._known(name, settings))
             for name in ("apus-conductor", "apus-scheduler", "apus-api")
+        ]
+        # Each has a name of its own, under which it has tasks.
+        self.others = [
+            Daemon(
+                binaries, "apus-conductor", name=f"apus-conductor-{number + 1}",
+                options=self._known("apus-conductor", [
+                    *settings, f"DEFAULT.host=control-{number + 1}", f"conductor.listen={address}:{8781 + 10 * number}"]))
+            for number in range(1, conductors)
         ]
         self.tool = Daemon(binaries, "apus", options=self._known("apus", settings))
         self.environment = clean_environment()
@@ -129,6 +139,12 @@ class ControlPlane:
             raise RuntimeError(f"apus bootstrap ended with {code}: {said}")
         for daemon, ready in zip(self.daemons, ("conductor listens", "scheduler listens", "api listens")):
             daemon.start(ready=ready)
+        for conductor in self.others:
+            conductor.start(ready="conductor listens")
+
+    @property
+    def conductors(self):
+        return [self.daemons[0], *self.others]
 
     def authority(self):
         path = os.path.join(self.state, "ca.pem")
@@ -151,7 +167,7 @@ class ControlPlane:
 
     def stop(self):
         """Ends them, the API first; their exit codes."""
-        return [daemon.stop() for daemon in reversed(self.daemons)]
+        return [daemon.stop() for daemon in reversed([*self.others, *self.daemons])]
 
     def __enter__(self):
         return self

@@ -1,0 +1,68 @@
+"""Three conductors on one database, killed, halted for longer than their leases, and restarted, under a steady load."""
+
+import os
+import signal
+
+from apus_host import wait_for
+from ground import QUICK, Ground
+from soak import Soak
+
+# Longer than a lease, so that others take the tasks over before the halted one goes on.
+HALT_SECONDS = (16, 22)
+CALM_SECONDS = (2, 6)
+
+
+class Conductors(Soak):
+    """The same requests as in the soak; but it is conductors that die, or sleep and wake up with what they had."""
+
+    def __init__(self, ground, checks, seed, seconds):
+        super().__init__(ground, checks, seed, seconds)
+        self.deeds = {"killed": 0, "halted": 0, "restarted": 0}
+
+    def kill(self, chance):
+        control = self.ground.control
+        while not self.over.wait(chance.uniform(*CALM_SECONDS)):
+            deed = chance.choice(("killed", "killed", "halted", "restarted"))
+            # One goes on, so that something is there to take over.
+            victims = chance.sample(control.conductors, chance.choice((1, 1, 2)))
+            for victim in victims:
+                self.strike(victim, deed)
+            self.kills += len(victims)
+            self.deeds[deed] += len(victims)
+            self.over.wait(chance.uniform(*HALT_SECONDS) if deed == "halted" else chance.uniform(0, 3))
+            for victim in victims:
+                self.mend(victim, deed)
+        wait_for(
+            lambda: any(h["state"] == "up" for h in control.client().hypervisors()), 60, "a host that is up")
+
+    @staticmethod
+    def strike(victim, deed):
+        if deed == "killed":
+            victim.kill()
+        elif deed == "halted":
+            os.kill(victim.process.pid, signal.SIGSTOP)
+        else:
+            victim.stop()
+
+    @staticmethod
+    def mend(victim, deed):
+        if deed == "halted":
+            os.kill(victim.process.pid, signal.SIGCONT)
+        else:
+            victim.start(ready="conductor listens")
+
+    def run(self):
+        super().run()
+        print(f"# conductors: {self.deeds}", flush=True)
+        control = self.ground.control
+        said = control.tool.run("db", "check")
+        self.checks.check("no record contradicts another", said[0] and said[1])
+        tasks = [task for task in control.client().apus("GET", "/tasks")["tasks"]]
+        self.checks.check("no task is under way", tasks and f"{tasks}")
+
+
+def conductors(binaries, checks, seed, seconds):
+    # Signs of life may wait for a conductor that is halted.
+    lively = ("DEFAULT.report_interval=1", *QUICK)
+    with Ground(binaries, agent_options=lively, conductors=3) as ground:
+        Conductors(ground, checks, seed, seconds).run()
