@@ -64,5 +64,5 @@ class Conductors(Soak):
 def conductors(binaries, checks, seed, seconds):
     # Signs of life may wait for a conductor that is halted.
     lively = ("DEFAULT.report_interval=1", *QUICK)
-    with Ground(binaries, agent_options=lively, conductors=3) as ground:
+    with Ground(binaries, agent_options=lively, conductors=3, name="three") as ground:
         Conductors(ground, checks, seed, seconds).run()

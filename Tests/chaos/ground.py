@@ -103,11 +103,11 @@ class Guardian(threading.Thread):
 
 
 class Ground(HostView):
-    def __init__(self, binaries, control_options=KEPT, agent_options=QUICK, conductors=1):
+    def __init__(self, binaries, control_options=KEPT, agent_options=QUICK, conductors=1, name="ground"):
         self.control = ControlPlane(
-            binaries, name="ground-control", options=control_options, conductors=conductors)
+            binaries, name=f"{name}-control", options=control_options, conductors=conductors)
         known = f"compute.conductors={','.join(self.control.conductor_urls)}"
-        self.agent = Agent(self.control, "ground", options=[*agent_options, known])
+        self.agent = Agent(self.control, name, options=[*agent_options, known])
         super().__init__(os.path.join(self.agent.state, "instances"), os.path.join(self.control.state, "images"))
         self.scratch = os.environ[INSIDE]
         self.made = 0
