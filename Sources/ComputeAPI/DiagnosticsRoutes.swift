@@ -24,7 +24,7 @@ extension ComputeRoutes {
 }
 
 private func writeStandard(_ found: GuestDiagnostics, to writer: inout JSONWriter) {
-    writer.member("state", found.powerState.diagnosticsName)
+    writer.member("state", found.powerState.name)
     writer.member("driver", "libvirt")
     writer.member("hypervisor", found.hypervisor)
     writer.member("hypervisor_os", "linux")
@@ -101,18 +101,5 @@ private func writeLegacy(_ found: GuestDiagnostics, to writer: inout JSONWriter)
         count("net\(index)_tx_packets", nic.sentPackets)
         count("net\(index)_tx_errors", nic.sentErrors)
         count("net\(index)_tx_drop", nic.sentDrops)
-    }
-}
-
-extension PowerState {
-    fileprivate var diagnosticsName: String {
-        switch self {
-        case .noState: "pending"
-        case .running: "running"
-        case .paused: "paused"
-        case .shutdown: "shutdown"
-        case .crashed: "crashed"
-        case .suspended: "suspended"
-        }
     }
 }

@@ -9,7 +9,8 @@ struct NotificationPump: Sendable {
     static let lease = Duration.seconds(30)
     /// Between looks where nothing waits, or another conductor has the sink.
     static let pause = Duration.seconds(1)
-    static let longestPause = Duration.seconds(60)
+    private static let retry = RetryPolicy(
+        maxAttempts: .max, initialBackoff: .seconds(1), maxBackoff: .seconds(60))
 
     let store: NotificationStore
     let sink: any NotificationSink
@@ -31,6 +32,7 @@ struct NotificationPump: Sendable {
     /// Delivers until it is cancelled.
     func run() async {
         var failures = 0
+        var generator = SystemRandomNumberGenerator()
         while !Task.isCancelled {
             let pause: Duration
             do {
@@ -45,7 +47,7 @@ struct NotificationPump: Sendable {
                 if failures == 1 {
                     log.warning("a sink takes no notifications", ["sink": sink.name, "error": LoggedError(error)])
                 }
-                pause = min(Self.longestPause, Self.pause * (1 << min(failures - 1, 6)))
+                pause = Self.retry.backoff(after: failures, using: &generator)
             }
             do { try await clock.sleep(for: pause) } catch { return }
         }
@@ -53,6 +55,8 @@ struct NotificationPump: Sendable {
 
     /// One round: how many were taken; `nil` while another conductor has the sink.
     func deliver() async throws -> Int? {
+        // A look costs no write; most of them find nothing.
+        guard try await !store.waiting(for: sink.name, limit: 1).isEmpty else { return 0 }
         guard try await store.lease(sink.name, owner: owner, until: now() + Self.lease, now: now()) else { return nil }
         let waiting = try await store.waiting(for: sink.name, limit: Self.batch)
         guard !waiting.isEmpty else { return 0 }

@@ -41,7 +41,7 @@ struct InstanceNotification {
             "display_description": text(instance.description), "host_name": .string(instance.hostname),
             "host": text(instance.host?.rawValue), "node": text(instance.host?.rawValue),
             "state": .string(instance.vmState.rawValue), "task_state": text(instance.taskState?.rawValue),
-            "power_state": .string(instance.powerState.notificationName),
+            "power_state": .string(instance.powerState.name),
             "image_uuid": .string(instance.imageID.rawValue), "key_name": text(instance.keyName),
             "availability_zone": text(instance.availabilityZone), "reservation_id": .string(instance.reservationID),
             "metadata": .object(instance.metadata.mapValues { .string($0) }),
@@ -98,19 +98,6 @@ extension InstanceActionKind {
         case .detachInterface: "interface_detach"
         case .triggerCrashDump: "trigger_crash_dump"
         case .changePassword, .resetState: nil
-        }
-    }
-}
-
-extension PowerState {
-    fileprivate var notificationName: String {
-        switch self {
-        case .noState: "pending"
-        case .running: "running"
-        case .paused: "paused"
-        case .shutdown: "shutdown"
-        case .crashed: "crashed"
-        case .suspended: "suspended"
         }
     }
 }

@@ -50,6 +50,18 @@ public enum PowerState: Int, Sendable, Hashable, Codable, CaseIterable {
     case shutdown = 4
     case crashed = 6
     case suspended = 7
+
+    /// Nova's word for it, where a number does not do: in diagnostics and notifications.
+    public var name: String {
+        switch self {
+        case .noState: "pending"
+        case .running: "running"
+        case .paused: "paused"
+        case .shutdown: "shutdown"
+        case .crashed: "crashed"
+        case .suspended: "suspended"
+        }
+    }
 }
 
 /// What the API shows as `status`, derived from the other two.

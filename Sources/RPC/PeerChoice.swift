@@ -11,8 +11,7 @@ struct PeerChoice: Sendable {
         var failures: Int
     }
 
-    static let shortestRest = Duration.seconds(1)
-    static let longestRest = Duration.seconds(30)
+    static let rest = RetryPolicy(maxAttempts: .max, initialBackoff: .seconds(1), maxBackoff: .seconds(30))
 
     private let count: Int
     private let isSpread: Bool
@@ -42,9 +41,7 @@ struct PeerChoice: Sendable {
         _ peer: Int, at now: ContinuousClock.Instant, using generator: inout some RandomNumberGenerator
     ) {
         let failures = (rests[peer]?.failures ?? 0) + 1
-        let longest = min(Self.longestRest, Self.shortestRest * (1 << min(failures - 1, 5)))
-        let whole = longest.microseconds
         rests[peer] = Rest(
-            until: now + .microseconds(Int64.random(in: whole / 2...whole, using: &generator)), failures: failures)
+            until: now + Self.rest.backoff(after: failures, using: &generator), failures: failures)
     }
 }

@@ -4,7 +4,7 @@ public import Model
 
 /// Passes hosts with enough free devices of each alias that the flavor names, near enough to the guest's cells, of which
 /// none shuts another out. Which devices they are is decided by the host's claim.
-public struct PciPassthroughFilter: PreparingFilter {
+public struct PciPassthroughFilter: HardwareFilter {
     public let name = "PciPassthroughFilter"
 
     public init() {}
@@ -13,19 +13,7 @@ public struct PciPassthroughFilter: PreparingFilter {
         request.flavor?.extraSpecs["pci_passthrough:alias"] == nil
     }
 
-    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
-        prepared(for: request, sharing: RequestReading())
-    }
-
-    public func prepared(
-        for request: borrowing PlacementRequest, sharing reading: RequestReading
-    ) -> any HostFilter {
-        PreparedDevices(reading.hardware(of: request))
-    }
-
-    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
-        HardwareDemand.key(name, request)
-    }
+    func prepared(_ demand: HardwareDemand) -> any HostFilter { PreparedDevices(demand) }
 }
 
 struct PreparedDevices: HostFilter {

@@ -75,6 +75,27 @@ extension PreparingFilter {
     }
 }
 
+/// A filter that reads what the request asks of the host's hardware, which is read once for all such filters.
+protocol HardwareFilter: PreparingFilter {
+    func prepared(_ demand: HardwareDemand) -> any HostFilter
+}
+
+extension HardwareFilter {
+    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
+        prepared(for: request, sharing: RequestReading())
+    }
+
+    public func prepared(
+        for request: borrowing PlacementRequest, sharing reading: RequestReading
+    ) -> any HostFilter {
+        prepared(reading.hardware(of: request))
+    }
+
+    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
+        HardwareDemand.key(name, request)
+    }
+}
+
 /// Passes every host.
 public struct AllHostsFilter: HostFilter {
     public let name = "AllHostsFilter"

@@ -2,26 +2,14 @@ internal import HostTopology
 public import Model
 
 /// Passes hosts on whose NUMA cells the guest's own cells, dedicated CPUs and pages have room.
-public struct NUMATopologyFilter: PreparingFilter {
+public struct NUMATopologyFilter: HardwareFilter {
     public let name = "NUMATopologyFilter"
 
     public init() {}
 
     public func isNeutral(for request: borrowing PlacementRequest) -> Bool { !HardwareDemand.mayAsk(request) }
 
-    public func prepared(for request: borrowing PlacementRequest) -> any HostFilter {
-        prepared(for: request, sharing: RequestReading())
-    }
-
-    public func prepared(
-        for request: borrowing PlacementRequest, sharing reading: RequestReading
-    ) -> any HostFilter {
-        PreparedTopology(reading.hardware(of: request))
-    }
-
-    public func verdictKey(for request: borrowing PlacementRequest) -> VerdictKey? {
-        HardwareDemand.key(name, request)
-    }
+    func prepared(_ demand: HardwareDemand) -> any HostFilter { PreparedTopology(demand) }
 }
 
 struct PreparedTopology: HostFilter {

@@ -269,6 +269,16 @@ struct LaterVersionTests {
         #expect(event != nil && event?["details"] == .null)
         let old = await cloud.send(.get, path, at: "2.83").json["instanceAction"]?["events"]?[0]
         #expect(old != nil && old?["details"] == nil)
+        let request = RequestID(action?["request_id"]?.text ?? "")
+        let now = cloud.clock.now + .seconds(1)
+        let failed = InstanceEvent(
+            name: "later", host: nil, startedAt: now, finishedAt: now, result: "Error", details: "no room")
+        _ = try await cloud.database.instances.update(
+            InstanceID(id), now: now,
+            finishing: ActionEnd(requestID: request, at: now, failed: true, event: failed)
+        ) { _ in }
+        let events = await cloud.send(.get, path, at: "2.84").json["instanceAction"]?["events"]?.list
+        #expect(events?.first { $0["event"] == "later" }?["details"] == "no room")
     }
 
     @Test("2.86: extra specs of known namespaces are known, and mean something")

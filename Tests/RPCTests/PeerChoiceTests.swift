@@ -1,3 +1,4 @@
+import Model
 import Testing
 
 @testable import RPC
@@ -37,18 +38,19 @@ struct PeerChoiceTests {
         for failure in 1...8 {
             choice.failed(1, at: start, using: &generator)
             #expect(choice.order(at: start).last == 1)
-            let bound = min(PeerChoice.longestRest, PeerChoice.shortestRest * (1 << min(failure - 1, 5)))
+            let bound = min(PeerChoice.rest.maxBackoff, PeerChoice.rest.initialBackoff * (1 << min(failure - 1, 5)))
             #expect(choice.order(at: start + bound / 2 - .milliseconds(1)).last == 1)
             #expect((0..<3).contains { _ in choice.order(at: start + bound).first == 1 }, "failure \(failure)")
             longest = max(longest, bound)
         }
-        #expect(longest == PeerChoice.longestRest)
+        #expect(longest == PeerChoice.rest.maxBackoff)
         choice.failed(1, at: start, using: &generator)
         choice.answered(1)
         #expect((0..<3).contains { _ in choice.order(at: start).first == 1 })
         choice.failed(1, at: start, using: &generator)
         #expect(
-            (0..<3).contains { _ in choice.order(at: start + PeerChoice.shortestRest).first == 1 }, "it starts anew")
+            (0..<3).contains { _ in choice.order(at: start + PeerChoice.rest.initialBackoff).first == 1 },
+            "it starts anew")
     }
 
     @Test("When all have failed all are tried, the one whose rest ends first before the others")

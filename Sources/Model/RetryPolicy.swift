@@ -1,5 +1,3 @@
-internal import Model
-
 /// How often, and after what pauses, a failed attempt is repeated.
 public struct RetryPolicy: Sendable, Hashable {
     /// Attempts in all; 1 means no second one.
