@@ -3,8 +3,9 @@ internal import Glibc
 internal import Synchronization
 internal import Telemetry
 
-/// What libvirt needs once per process: its error printing silenced, and its event loop registered and running on a
-/// thread of its own. Opening a connection starts it; nothing else is needed.
+/// What libvirt needs once per process: its error printing silenced, SIGPIPE ignored unless the process handles it, and
+/// its event loop registered and running on a thread of its own. Opening a connection starts it; nothing else is
+/// needed.
 public enum LibvirtRuntime {
     /// Starts the runtime; later calls do nothing. It is never stopped, because libvirt cannot unregister its loop.
     ///
@@ -16,8 +17,17 @@ public enum LibvirtRuntime {
 
     private static let outcome = Result { () throws(LibvirtError) in try startOnce() }
 
+    /// libvirt writes to its daemon's socket with plain `write`: a call under way when the daemon dies would end the
+    /// whole process.
+    private static func ignoreBrokenPipes() {
+        var present = sigaction()
+        guard sigaction(SIGPIPE, nil, &present) == 0, present.__sigaction_handler.sa_handler == nil else { return }
+        signal(SIGPIPE, SIG_IGN)
+    }
+
     private static func startOnce() throws(LibvirtError) {
         apusSilenceErrors()
+        ignoreBrokenPipes()
         guard virInitialize() == 0 else { throw .last("virInitialize") }
         guard virEventRegisterDefaultImpl() == 0 else { throw .last("virEventRegisterDefaultImpl") }
         var attributes = pthread_attr_t()

@@ -13,6 +13,14 @@ struct ConnectionTests {
         await error(.connectionLost) { _ = try await LibvirtConnection.open(uri: "nosuchdriver:///system") }
     }
 
+    @Test("A call that writes to a daemon that has died does not end the process")
+    func brokenPipe() async throws {
+        _ = try await TestHypervisor().connect()
+        var action = sigaction()
+        #expect(sigaction(SIGPIPE, nil, &action) == 0)
+        #expect(action.__sigaction_handler.sa_handler != nil)
+    }
+
     @Test("Nothing is left in libvirt after a close, with subscriptions too; later calls say that it is closed")
     func close() async throws {
         let connection = try await TestHypervisor().connect()
