@@ -93,6 +93,22 @@ extension LibvirtConnection {
         }
     }
 
+    /// Returns when the hypervisor has let go of the files of a backup whose end was told.
+    ///
+    /// libvirt tells the end first and has QEMU close the file after it, which is when the last tables of the format
+    /// are written. It holds the domain meanwhile, so that a question for which it has to take the domain waits.
+    /// - Parameter disk: one of the domain's disks, by its file.
+    public func awaitBackupClosed(_ reference: DomainReference, disk: String) async throws(LibvirtError) {
+        try await call("virDomainGetBlockInfo") { (connection) throws(LibvirtError) in
+            try refuseZero(in: disk, "virDomainGetBlockInfo")
+            let domain = try DomainHandle(reference, on: connection)
+            var info = virDomainBlockInfo()
+            guard virDomainGetBlockInfo(domain.pointer, disk, &info, 0) == 0 else {
+                throw .last("virDomainGetBlockInfo")
+            }
+        }
+    }
+
     /// Has the guest agent write out and hold every file system of the guest, until `thawFileSystems`. The agent gets
     /// `seconds` to answer; without a bound a hung one would hold the domain for ever.
     ///

@@ -99,6 +99,9 @@ extension LibvirtDriver {
         try Task.checkCancellation()
         await progress(0)
         try await follow(place, watch, progress)
+        try await translated("closing the copy of the disk of \(id)") {
+            try await connection.awaitBackupClosed(domain, disk: disk.path)
+        }
     }
 
     /// Throws when a copy that libvirt has lost still holds the domain: whatever takes long would wait half a minute for
