@@ -167,7 +167,7 @@ let package = Package(
             ],
             excluding: ["Golden", "Capabilities"]),
         tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
-        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Model", "Configuration"]),
+        tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Crypto", "HTTP", "Model", "Configuration"]),
         tests("ConductorTests", ["Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",

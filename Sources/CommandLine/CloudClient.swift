@@ -22,7 +22,7 @@ actor CloudClient {
         case compute, image
     }
 
-    /// The microversion that every compute request asks for.
+    /// The microversion that a compute request asks for, unless it needs another.
     static let microversion = "2.37"
 
     private struct Session {
@@ -40,10 +40,11 @@ actor CloudClient {
 
     /// The JSON of a successful answer; an empty answer is `.null`.
     func request(
-        _ method: HTTPMethod, _ service: Service, _ path: String, query: [(String, String)] = [], body: JSON? = nil
+        _ method: HTTPMethod, _ service: Service, _ path: String, query: [(String, String)] = [], body: JSON? = nil,
+        microversion: String = CloudClient.microversion
     ) async throws -> JSON {
         let base = try await endpoint(service)
-        return try await json(method, base + path + encoded(query), body: body)
+        return try await json(method, base + path + encoded(query), body: body, microversion)
     }
 
     /// A call of Apus itself (`/apus/v1`), which lives beside the compute service.
@@ -65,13 +66,15 @@ actor CloudClient {
         _ = try check(try await send(request), url: request.url)
     }
 
-    private func json(_ method: HTTPMethod, _ url: String, body: JSON?) async throws -> JSON {
+    private func json(
+        _ method: HTTPMethod, _ url: String, body: JSON?, _ microversion: String = CloudClient.microversion
+    ) async throws -> JSON {
         var isSecondTry = false
         while true {
             var request = ClientRequest(method: method, url: url)
             request.headers["X-Auth-Token"] = try await login().token
             request.headers["Accept"] = "application/json"
-            request.headers["OpenStack-API-Version"] = "compute \(Self.microversion)"
+            request.headers["OpenStack-API-Version"] = "compute \(microversion)"
             if let body {
                 request.headers["Content-Type"] = "application/json"
                 request.body = .bytes(body.serialized())

@@ -27,13 +27,15 @@ internal import Model
     context.show(service, "\(name) gets no new servers. \(left) Undo: apus host undrain \(name)")
 }
 
-/// Changes a host's compute service and gives what it is then.
+/// Changes a host's compute service, which is named by its UUID, and gives what it is then.
 func setService(_ change: JSON, _ host: String, _ client: CloudClient) async throws -> JSON {
+    let version = "2.53"
     let found =
         try await client.request(
-            .get, .compute, "/os-services", query: [("host", host), ("binary", "nova-compute")])["services"]?.list ?? []
+            .get, .compute, "/os-services", query: [("host", host), ("binary", "nova-compute")], microversion: version)[
+            "services"]?.list ?? []
     guard let id = found.first?["id"]?.text else { throw CommandError.failure("No compute host is called \(host).") }
-    let answer = try await client.request(.put, .compute, "/os-services/\(id)", body: change)
+    let answer = try await client.request(.put, .compute, "/os-services/\(id)", body: change, microversion: version)
     return answer["service"] ?? answer
 }
 

@@ -23,6 +23,9 @@ actor HostTable {
     private var zones: [HostName: String] = [:]
     /// Where members of groups were put that the database may not show yet.
     private var picks = GroupPicks()
+    /// What the attestation service says.
+    private var trust: [HostName: String] = [:]
+    private var trustEnd: ContinuousClock.Instant?
     private let log = Logger("scheduler")
     private var generator = SystemRandomNumberGenerator()
     private let decisions = Metrics.shared.counter(
@@ -80,7 +83,30 @@ actor HostTable {
         return refusal
     }
 
+    /// The hosts that there are.
+    func names() async throws -> [HostName] {
+        try await refreshIfStale()
+        return scheduler.hosts.map(\.name)
+    }
+
+    /// Takes the levels of the attestation service, in place of all that were known.
+    ///
+    /// - Parameters:
+    ///   - levels: a host that is not named has none.
+    ///   - end: from when on none is believed.
+    func attest(_ levels: [HostName: String], until end: ContinuousClock.Instant) {
+        (trust, trustEnd) = (levels, end)
+        for host in scheduler.hosts { scheduler.setTrustLevel(of: host.name, levels[host.name]) }
+    }
+
+    private func forgetOldTrust() {
+        guard let trustEnd, ContinuousClock.now >= trustEnd else { return }
+        attest([:], until: trustEnd)
+        self.trustEnd = nil
+    }
+
     private func refreshIfStale() async throws {
+        defer { forgetOldTrust() }
         guard isStale(at: now()) else { return }
         let changes = try await database.hosts.changes(since: revision)
         let agents = try await database.services.changes(since: serviceMark, binary: "nova-compute")
@@ -158,6 +184,7 @@ actor HostTable {
             } else {
                 scheduler.update(HostState(report: change.report, isDisabled: false, isUp: false))
                 scheduler.setAggregates(of: name, facts[name] ?? [], zone: zones[name] ?? zone)
+                scheduler.setTrustLevel(of: name, trust[name])
             }
         }
         guard isRegrouped else { return }

@@ -95,6 +95,28 @@ public enum SchedulerOptions {
     public static let requiresMetrics = Option<Bool>(
         "metrics", "required", default: true,
         help: "Whether a host that lacks a weighed metric is refused; else it has weight_of_unavailable.")
+    public static let attestationServer = Option<String>(
+        "trusted_computing", "attestation_server", default: "",
+        help: "Name or address of the attestation service that TrustedFilter needs.")
+    public static let attestationPort = Option<Int>(
+        "trusted_computing", "attestation_port", default: 8_443, help: "Its HTTPS port.",
+        check: { (1...65_535).contains($0) ? nil : "1 to 65535" })
+    public static let attestationAPI = Option<String>(
+        "trusted_computing", "attestation_api_url", default: "/OpenAttestationWebServices/V1.0",
+        help: "The path before its commands.", check: { $0.isEmpty || $0.hasPrefix("/") ? nil : "a path from /" })
+    public static let attestationAuthority = Option<String>(
+        "trusted_computing", "attestation_server_ca_file", default: "",
+        help: "File with the certificates (PEM) that are believed of it; empty: the system's.")
+    public static let attestationInsecure = Option<Bool>(
+        "trusted_computing", "attestation_insecure_ssl", default: false,
+        help: "Believe it whatever its certificate: whoever answers then says what hosts are trusted.")
+    public static let attestationBlob = Option<String>(
+        "trusted_computing", "attestation_auth_blob", default: "", help: "What it is shown as the asker's proof.",
+        isSecret: true)
+    public static let attestationValidity = Option<Duration>(
+        "trusted_computing", "attestation_auth_timeout", default: .seconds(60),
+        help: "How long an answer is believed; it is asked three times as often.",
+        check: { $0 >= .seconds(3) && $0 <= .seconds(86_400) ? nil : "3 s to 86400 s" })
     public static let defaultAvailabilityZone = Option<String>(
         "DEFAULT", "default_availability_zone", default: "nova",
         help: "The zone of hosts that are in no aggregate with a zone.")
@@ -108,7 +130,9 @@ public enum SchedulerOptions {
         cpuWeight.erased, diskWeight.erased, ioOpsWeight.erased, pciWeight.erased, softAffinityWeight.erased,
         softAntiAffinityWeight.erased, buildFailureWeight.erased, hypervisorVersionWeight.erased,
         numInstancesWeight.erased, imagePropertiesWeight.erased, imagePropertyWeights.erased, metricsWeight.erased,
-        metricRatios.erased, weightOfUnavailable.erased, requiresMetrics.erased,
+        metricRatios.erased, weightOfUnavailable.erased, requiresMetrics.erased, attestationServer.erased,
+        attestationPort.erased, attestationAPI.erased, attestationAuthority.erased, attestationInsecure.erased,
+        attestationBlob.erased, attestationValidity.erased,
     ]
 
     /// Those that decide where an instance comes.

@@ -15,6 +15,8 @@ public final class SchedulerService: Sendable {
     private let server: HTTPServer
     private let conductor: RPCClient
     private let connections: HTTPClient
+    private let table: HostTable
+    private let attestation: Attestation?
     private let log = Logger("scheduler")
 
     /// Wires the scheduler and binds its port. Throws like `ConductorService`.
@@ -32,11 +34,13 @@ public final class SchedulerService: Sendable {
             for: listen, advertised: configuration[SchedulerOptions.advertisedURL], hostName: hostName,
             authority: authority, isPlaintextAllowed: configuration[RPCOptions.allowPlaintext])
         let options = configuration.schedulingOptions()
+        attestation = try Attestation(configuration)
         let table = HostTable(
             database: database,
             downAfter: configuration[DatabaseOptions.serviceDownTime],
             zone: configuration[SchedulerOptions.defaultAvailabilityZone],
             scheduler: try Self.scheduler(options), options: options, now: now)
+        self.table = table
         try await PublishedOptions(settings: database.settings).publish(configuration.decidingOptions())
         let rpc = RPCServer(
             name: "scheduler",
@@ -86,6 +90,7 @@ public final class SchedulerService: Sendable {
     /// Works until it is cancelled.
     public func run() async throws {
         log.info("scheduler listens", ["port": Int(port)])
+        async let _: Void? = attestation?.run(table)
         var sequence: Int64 = 0
         var isHeard = true
         while !Task.isCancelled {

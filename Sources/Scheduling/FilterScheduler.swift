@@ -63,6 +63,7 @@ public struct FilterScheduler: Sendable {
         }
         var state = state
         (state.aggregates, state.availabilityZone) = (hosts[position].aggregates, hosts[position].availabilityZone)
+        state.trustLevel = hosts[position].trustLevel
         hosts[position] = state
         columns.write(state, at: position)
         verdicts.forget(position)
@@ -80,6 +81,13 @@ public struct FilterScheduler: Sendable {
         guard let position = index[name] else { return }
         (hosts[position].aggregates, hosts[position].availabilityZone) = (aggregates, zone)
         columns.write(hosts[position], at: position)
+        verdicts.forget(position)
+    }
+
+    /// - Parameter level: the attestation service's; `nil` where it is not known.
+    public mutating func setTrustLevel(of name: HostName, _ level: String?) {
+        guard let position = index[name], hosts[position].trustLevel != level else { return }
+        hosts[position].trustLevel = level
         verdicts.forget(position)
     }
 

@@ -102,6 +102,7 @@ extension HostState {
             try given.finish()
         }
         traits = try reader.texts("traits") ?? []
+        trustLevel = try reader.text("trust_level")
         for var metric in try reader.objects("metrics") ?? [] {
             guard let name = try metric.text("name") else { throw metric.missing("name") }
             guard let value = try metric.number("value") else { throw metric.missing("value") }
@@ -199,6 +200,7 @@ extension HostState {
                 metrics.sorted { $0.key < $1.key }.map { ["name": .string($0.key), "value": .number($0.value)] }),
         ]
         members["disk_available_least_gib"] = diskAvailableLeastGiB.map(whole)
+        members["trust_level"] = trustLevel.map { .string($0) }
         members["cpu_model"] = cpuModel.map { .string($0) }
         members["cpu_vendor"] = cpuVendor.map { .string($0) }
         members["cells"] = cells.map { .array($0.map(\.document)) }

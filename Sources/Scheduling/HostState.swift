@@ -38,6 +38,8 @@ public struct HostState: Sendable, Hashable {
     public var cells: [HostCellReport]?
     public var pciPools: [PCIPool]?
     public var aggregates: [AggregateFacts] = []
+    /// What the attestation service says of it; `nil` where nothing is known, or not for sure any more.
+    public var trustLevel: String?
 
     public init(
         name: HostName, availabilityZone: String = "nova", total: Resources, reserved: Resources = .zero,

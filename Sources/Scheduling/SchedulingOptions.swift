@@ -113,6 +113,7 @@ public enum FilterCatalog {
         ("ServerGroupAffinityFilter", { _ in ServerGroupAffinityFilter() }),
         ("NUMATopologyFilter", { _ in NUMATopologyFilter() }),
         ("PciPassthroughFilter", { _ in PciPassthroughFilter() }),
+        ("TrustedFilter", { _ in TrustedFilter() }),
         ("MetricsFilter", { MetricsFilter($0.metricRatios.keys.sorted()) }),
     ]
 

@@ -6,9 +6,9 @@ import Testing
 
 @testable import SchedulerService
 
-private let start = Timestamp(seconds: 1_800_000_000)
+let start = Timestamp(seconds: 1_800_000_000)
 
-private func report(_ name: String, memoryMiB: Int = 4_096, sequence: Int64 = 1, at: Timestamp = start) -> HostReport {
+func report(_ name: String, memoryMiB: Int = 4_096, sequence: Int64 = 1, at: Timestamp = start) -> HostReport {
     HostReport(
         host: HostName(name), uuid: "uuid-\(name)", hypervisorHostname: name, hypervisorType: "QEMU",
         hypervisorVersion: 7_002_000, hostAddress: "127.0.0.1",
@@ -18,7 +18,7 @@ private func report(_ name: String, memoryMiB: Int = 4_096, sequence: Int64 = 1,
         sequence: sequence, measuredAt: at)
 }
 
-private func request(memoryMiB: Int = 1_024) -> PlacementRequest {
+func request(memoryMiB: Int = 1_024) -> PlacementRequest {
     PlacementRequest(
         instances: [InstanceID("i")], resources: Resources(vcpus: 1, memoryMiB: memoryMiB, diskGiB: 1),
         projectID: ProjectID("p"), alternates: 2)

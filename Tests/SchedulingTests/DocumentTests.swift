@@ -103,6 +103,7 @@ struct DocumentTests {
         (host.hypervisorType, host.hypervisorVersion, host.address) = ("KVM", 7_002_000, "10.0.0.1")
         (host.architecture, host.cpuModel, host.cpuVendor) = ("x86_64", "EPYC", "AMD")
         (host.cpuFeatures, host.traits) = (["aes"], ["HW_CPU_X86_AESNI"])
+        host.trustLevel = "trusted"
         host.cpuTopology = CPUTopology(cells: 1, sockets: 1, cores: 8, threads: 2)
         host.metrics = ["cpu.percent": 0.25]
         host.cells = [

@@ -118,6 +118,20 @@ struct FilterTableTests {
         #expect((TraitsFilter().reject(host { $0.traits = ["HW_CPU_X86_AVX"] }, for: asked) == nil) == passes)
     }
 
+    @Test(
+        "Hosts that are attested as the flavor wants",
+        arguments: [
+            ("trusted", "trusted", true), ("trusted", "untrusted", false), ("trusted", nil, false),
+            ("trusted", "Trusted", false), ("untrusted", "untrusted", true), ("unknown", nil, true),
+            (nil, nil, true), (nil, "untrusted", true),
+        ] as [(String?, String?, Bool)])
+    func trusted(wanted: String?, level: String?, passes: Bool) {
+        let asked = request { $0.flavor = flavor(wanted.map { ["trust:trusted_host": $0] } ?? [:]) }
+        let filter = TrustedFilter()
+        #expect((filter.reject(host { $0.trustLevel = level }, for: asked) == nil) == passes)
+        #expect(filter.isNeutral(for: asked) == (wanted == nil))
+    }
+
     @Test("Images without an architecture have the configured one; hosts with KVM run what is for QEMU, too")
     func defaults() {
         let filter = ImagePropertiesFilter(defaultArchitecture: "aarch64")
