@@ -51,6 +51,12 @@ actor HostTable {
         case .placed(let selections):
             decisions.increment(labels: [("outcome", "placed")])
             picks.note(selections, of: request, at: moment)
+            log.info(
+                "placed",
+                [
+                    "instance": request.instances.first, "count": request.instances.count,
+                    "host": selections.first?.first,
+                ])
         case .refused(let refusal):
             decisions.increment(labels: [("outcome", "refused")])
             log.notice(

@@ -1,4 +1,5 @@
-"""More servers than a host can hold, all at once: as many run as fit, and the books are right all the while."""
+"""More servers than a host can hold, all at once, placed by two schedulers that do not know of each other: as many run as
+fit, and the books are right all the while."""
 
 import concurrent.futures
 import threading
@@ -24,9 +25,10 @@ class Crowding:
         self.binaries, self.checks = binaries, checks
 
     def run(self):
-        with ControlPlane(self.binaries, name="crowded-control", options=CONTROL) as control:
+        with ControlPlane(self.binaries, name="crowded-control", options=CONTROL, conductors=2) as control:
             control.start()
-            agent = Agent(control, "crowded", options=AGENT)
+            known = (*AGENT, f"compute.conductors={','.join(control.conductor_urls)}")
+            agent = Agent(control, "crowded", options=known)
             agent.enroll()
             agent.start(ready="serving")
             try:
@@ -37,7 +39,7 @@ class Crowding:
                 # All but the places for the servers is the host's own.
                 reserved = memory - PLACES * (MEMORY_MIB + OVERHEAD_MIB)
                 agent = Agent(
-                    control, "crowded", options=(*AGENT, f"DEFAULT.reserved_host_memory_mb={reserved}"))
+                    control, "crowded", options=(*known, f"DEFAULT.reserved_host_memory_mb={reserved}"))
                 agent.start(ready="serving")
                 wait_for(lambda: client.hypervisors()[0]["memory_mb_used"] == reserved, SECONDS, "the new reserve")
                 self.crowd(control, client, memory, reserved)
@@ -77,6 +79,8 @@ class Crowding:
             f"of {WANTED} servers at once the {PLACES} that fit run",
             len(running) != PLACES and f"{len(running)} run, {len(refused)} in ERROR")
         reasons = {server["fault"]["message"] for server in refused}
+        placed = control.placements()
+        checks.check(f"each of two schedulers has placed some ({placed})", not all(placed) and "one has placed none")
         checks.check(
             "the others are told that no host has room",
             len(refused) != WANTED - PLACES or any("No valid host" not in reason for reason in reasons) and reasons)

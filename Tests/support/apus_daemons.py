@@ -86,7 +86,7 @@ class Daemon:
 
 
 class ControlPlane:
-    """Conductors, scheduler and API as programs, with one database, on the first host."""
+    """Conductors, each with a scheduler of its own, and the API as programs, with one database, on the first host."""
 
     def __init__(self, binaries, address="127.0.0.1", options=(), name="control", conductors=1):
         self.binaries, self.address = binaries, address
@@ -106,14 +106,18 @@ class ControlPlane:
             Daemon(binaries, name, options=self._known(name, settings))
             for name in ("apus-conductor", "apus-scheduler", "apus-api")
         ]
-        # Each has a name of its own, under which it has tasks.
-        self.others = [
-            Daemon(
-                binaries, "apus-conductor", name=f"apus-conductor-{number + 1}",
-                options=self._known("apus-conductor", [
-                    *settings, f"DEFAULT.host=control-{number + 1}", f"conductor.listen={address}:{8781 + 10 * number}"]))
-            for number in range(1, conductors)
-        ]
+        schedulers = [f"http://127.0.0.1:{8782 + 10 * number}" for number in range(conductors)]
+
+        def another(program, number):
+            # Each has a name of its own, under which it has tasks. It asks its own scheduler first.
+            own = [
+                *settings, f"DEFAULT.host=control-{number + 1}", f"conductor.listen={address}:{8781 + 10 * number}",
+                f"scheduler.listen=127.0.0.1:{8782 + 10 * number}",
+                f"conductor.scheduler_urls={','.join(schedulers[number:] + schedulers[:number])}"]
+            return Daemon(binaries, program, name=f"{program}-{number + 1}", options=self._known(program, own))
+
+        self.schedulers = [another("apus-scheduler", number) for number in range(1, conductors)]
+        self.others = [another("apus-conductor", number) for number in range(1, conductors)]
         self.tool = Daemon(binaries, "apus", options=self._known("apus", settings))
         self.environment = clean_environment()
         self.environment.update(
@@ -141,10 +145,20 @@ class ControlPlane:
             daemon.start(ready=ready)
         for conductor in self.others:
             conductor.start(ready="conductor listens")
+        for scheduler in self.schedulers:
+            scheduler.start(ready="scheduler listens")
 
     @property
     def conductors(self):
         return [self.daemons[0], *self.others]
+
+    def placements(self):
+        """How many requests each scheduler has found hosts for."""
+        counts = []
+        for scheduler in (self.daemons[1], *self.schedulers):
+            with open(scheduler.log, encoding="utf-8", errors="replace") as file:
+                counts.append(sum(" scheduler: placed " in line for line in file))
+        return counts
 
     def authority(self):
         path = os.path.join(self.state, "ca.pem")
@@ -167,7 +181,7 @@ class ControlPlane:
 
     def stop(self):
         """Ends them, the API first; their exit codes."""
-        return [daemon.stop() for daemon in reversed([*self.others, *self.daemons])]
+        return [daemon.stop() for daemon in reversed([*self.schedulers, *self.others, *self.daemons])]
 
     def __enter__(self):
         return self
