@@ -15,7 +15,8 @@ struct ConnectionTests {
 
     @Test("A call that writes to a daemon that has died does not end the process")
     func brokenPipe() async throws {
-        _ = try await TestHypervisor().connect()
+        let connection = try await TestHypervisor().connect()
+        #expect(await connection.close() == .closed)
         var action = sigaction()
         #expect(sigaction(SIGPIPE, nil, &action) == 0)
         #expect(action.__sigaction_handler.sa_handler != nil)
