@@ -37,7 +37,9 @@ let package = Package(
         .executable(name: "apus-scheduler", targets: ["apus-scheduler"]),
     ],
     traits: [
-        // Every target sees the trait's name as a condition of `#if`; only `Compute` and `apus-compute` ask for it.
+        // Every target sees a trait's name as a condition of `#if`. Of `FaultInjection` only `Compute` and `apus-compute`
+        // ask, of `PostgreSQL` only the target of that name and `Database`.
+        .trait(name: "PostgreSQL", description: "A control plane that can keep its records in PostgreSQL, by libpq."),
         .trait(name: "FaultInjection", description: "An agent that dies or fails where a test says. Never for use.")
     ],
     targets: [
@@ -47,6 +49,7 @@ let package = Package(
             cSettings: [.treatAllWarnings(as: .error)],
             linkerSettings: [.linkedLibrary("virt")]),
         systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        systemLibrary("CPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
         systemLibrary("CMicroHTTPD", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         systemLibrary("CCurl", apt: "libcurl4-gnutls-dev"),
         systemLibrary("CXML2", pkgConfig: "libxml-2.0", apt: "libxml2-dev"),
@@ -60,6 +63,7 @@ let package = Package(
         library("HostTopology", ["Model", "GuestHardware"]),
         library("PCIDevices", ["Model"]),
         library("ImageFormat", ["Model"]),
+        library("SQL", ["Model"]),
         library("Telemetry", ["CSystem", "Model"]),
         library("Configuration", ["CSystem", "Model", "Telemetry"]),
         library("Crypto", ["CGnuTLS", "CCrypt", "CSystem", "Model"]),
@@ -71,9 +75,12 @@ let package = Package(
             "HTTP", ["CMicroHTTPD", "CCurl", "CSystem", "Model", "Telemetry", "Crypto"],
             linking: [.linkedLibrary(":libcurl-gnutls.so.4")]),
         library("RPC", ["Model", "Telemetry", "Configuration", "Crypto", "HTTP"]),
-        library("SQLite", ["CSQLite", "Model", "Telemetry"]),
+        library("SQLite", ["CSQLite", "CSystem", "Model", "SQL", "Telemetry"]),
+        library(
+            "PostgreSQL",
+            [.target(name: "CPostgreSQL", condition: .when(traits: ["PostgreSQL"])), "CSystem", "Model", "SQL", "Telemetry"]),
         library("Tasks", ["Model", "Telemetry"]),
-        library("TaskStore", ["Model", "Telemetry", "RPC", "SQLite", "Tasks"]),
+        library("TaskStore", ["Model", "SQL", "Telemetry", "RPC", "Tasks"]),
         library("Libvirt", ["CLibvirt", "Telemetry", "XML"]),
         library("Scheduling", ["Model", "GuestHardware", "HostTopology"]),
 
@@ -85,7 +92,7 @@ let package = Package(
             [
                 "CSystem", "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "Metadata", "Telemetry", "Configuration",
                 "Periodic", "Crypto", "HTTP", "RPC",
-                "SQLite", "Tasks", "TaskStore",
+                "SQL", "SQLite", "Tasks", "TaskStore",
             ]),
         library(
             "LibvirtDriver",
@@ -97,7 +104,7 @@ let package = Package(
         library(
             "Database",
             [
-                "Model", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "Tasks", "TaskStore",
+                "Model", "SQL", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "SQLite", "PostgreSQL", "Tasks", "TaskStore",
                 "Scheduling", "Identity", "Images",
             ]),
         library(
@@ -116,12 +123,13 @@ let package = Package(
                 "Model", "GuestHardware", "PCIDevices", "Metadata", "Telemetry", "Configuration", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Identity",
                 "Images", "Database", "Placement",
             ]),
+        library("Simulation", ["CSystem", "Model", "Telemetry", "Scheduling", "HTTP", "RPC"]),
         library(
             "CommandLine",
             [
-                "CSystem", "Model", "Telemetry", "Configuration", "Crypto", "Processes", "HTTP", "RPC", "SQLite",
+                "CSystem", "Model", "SQL", "Telemetry", "Configuration", "Crypto", "Processes", "HTTP", "RPC", "Tasks",
                 "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database", "SchedulerService",
-                "Conductor", "ComputeAPI",
+                "Conductor", "ComputeAPI", "Simulation",
             ]),
 
         // Programs: parse, wire, run.
@@ -133,6 +141,7 @@ let package = Package(
         program("apus-scheduler", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "SchedulerService"]),
 
         // Tests.
+        .target(name: "PostgreSQLServer", path: "Tests/PostgreSQLServer", swiftSettings: swiftSettings),
         tests("ArchitectureTests", []),
         tests("ModelTests", ["Model"]),
         tests("PeriodicTests", ["Periodic", "Model", "Telemetry"]),
@@ -148,9 +157,10 @@ let package = Package(
         tests("ProcessesTests", ["Processes"]),
         tests("HTTPTests", ["HTTP", "Crypto", "Model"]),
         tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"]),
-        tests("SQLiteTests", ["SQLite", "Model", "Telemetry"]),
+        tests("SQLiteTests", ["SQLite", "SQL", "Model", "Telemetry"]),
+        tests("PostgreSQLTests", ["PostgreSQL", "PostgreSQLServer", "SQL"]),
         tests("TasksTests", ["Tasks", "Model", "Telemetry"]),
-        tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQLite", "Tasks"]),
+        tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQL", "SQLite", "PostgreSQL", "PostgreSQLServer", "Tasks"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
         tests("SchedulingTests", ["Scheduling", "HostTopology", "PCIDevices", "Model"]),
         tests("IdentityTests", ["Identity", "Crypto", "HTTP", "Model", "Configuration"]),
@@ -158,7 +168,7 @@ let package = Package(
         tests(
             "ComputeTests",
             [
-                "Compute", "Periodic", "GuestHardware", "HostTopology", "PCIDevices", "RPC", "HTTP", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
+                "Compute", "Periodic", "GuestHardware", "HostTopology", "PCIDevices", "RPC", "HTTP", "SQL", "SQLite", "Tasks", "TaskStore", "Model", "Telemetry", "Configuration", "Crypto",
             ]),
         tests(
             "LibvirtDriverTests",
@@ -166,13 +176,14 @@ let package = Package(
                 "LibvirtDriver", "GuestHardware", "HostTopology", "Metadata", "Compute", "Libvirt", "XML", "Model", "Configuration", "Processes",
             ],
             excluding: ["Golden", "Capabilities"]),
-        tests("DatabaseTests", ["Database", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
+        tests("DatabaseTests", ["Database", "PostgreSQLServer", "SQL", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Crypto", "HTTP", "Model", "Configuration"]),
         tests("ConductorTests", ["Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),
         tests("PlacementTests", ["Placement", "Database", "HTTP", "Model"]),
+        tests("SimulationTests", ["Simulation", "HTTP", "RPC", "Model", "Telemetry"]),
         tests("CommandLineTests", ["CommandLine", "Configuration", "HTTP", "Model"]),
         tests(
             "SystemTests",

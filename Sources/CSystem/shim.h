@@ -282,4 +282,7 @@ static inline int apus_find_address(const char *address, char *label, size_t siz
     return found;
 }
 
+// Locks, or frees, a range of an open file, of that open file's own, without waiting. 37 is F_OFD_SETLK.
+static inline int apus_try_lock(int descriptor, struct flock *range) { return fcntl(descriptor, 37, range); }
+
 #endif

@@ -2,7 +2,7 @@
 public enum ApusProgram {
     static let commands = Command.group(
         "apus", "A compute cloud for KVM hosts.",
-        [.up, .bootstrap, .doctor, .server, .host, .image, .flavor, .task, .scheduler, .database, .version])
+        [.up, .bootstrap, .doctor, .server, .host, .image, .flavor, .task, .scheduler, .database, .simulate, .version])
 
     /// The release, as `--version` and the API's banner tell it.
     public static let version = "0.1.0"

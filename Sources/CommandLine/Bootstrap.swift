@@ -2,7 +2,7 @@ internal import ComputeAPI
 internal import Configuration
 internal import Database
 internal import Identity
-internal import SQLite
+internal import SQL
 internal import Telemetry
 
 /// The administrator of a new installation, and the login in openrc and clouds.yaml.
@@ -24,7 +24,7 @@ struct Bootstrap: Sendable {
         var caFile: String?
         if url.hasPrefix("https:") {
             let path = "\(settings.statePath)/ca.pem"
-            let authority = ControlPlaneAuthority(settings: database.settings, now: WallClock.now)
+            let authority = ControlPlaneAuthority(settings: database.settings, now: database.now)
             try writePrivateFile(path, try await authority.establish())
             caFile = path
         }
@@ -34,6 +34,16 @@ struct Bootstrap: Sendable {
         ).write(to: settings.statePath)
         _ = try await identity.bootstrap(adminPassword: password)
         return true
+    }
+}
+
+extension Bootstrap {
+    /// The same without an API that has an identity service already.
+    func make(_ database: ControlDatabase) async throws -> Bool {
+        let identity = IdentityService(
+            storage: database.identity, tokenLifetime: settings.configuration[IdentityOptions.tokenExpiration],
+            now: database.now)
+        return try await run(identity, database)
     }
 }
 
@@ -53,11 +63,8 @@ extension Command {
         let isWritten: Bool
         do {
             let database = try await openDatabase(settings)
-            let identity = IdentityService(
-                storage: database.identity, tokenLifetime: settings.configuration[IdentityOptions.tokenExpiration],
-                now: WallClock.now)
             do {
-                isWritten = try await Bootstrap(settings: settings).run(identity, database)
+                isWritten = try await Bootstrap(settings: settings).make(database)
             } catch {
                 await database.close()
                 throw error
@@ -78,8 +85,8 @@ extension Command {
 /// Opens the control plane's database; a failure says which file it was.
 func openDatabase(_ settings: UpSettings) async throws -> ControlDatabase {
     do {
-        return try await ControlDatabase.open(path: settings.databasePath)
-    } catch let error as SQLiteError {
+        return try await ControlDatabase.open(settings.database)
+    } catch let error as SQLError {
         throw UpFailure.DatabaseFailure(error: error)
     }
 }

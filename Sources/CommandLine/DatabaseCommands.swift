@@ -96,15 +96,14 @@ private func withDatabase<T: Sendable>(
 }
 
 private func requireDatabase(_ settings: UpSettings) throws(CommandError) {
-    guard access(settings.databasePath, F_OK) == 0 else {
-        throw .failure("There is no database \(settings.databasePath): apus db sync makes one.")
-    }
+    guard case .file(let path) = settings.database, access(path, F_OK) != 0 else { return }
+    throw .failure("There is no database \(path): apus db sync makes one.")
 }
 
 /// 1 where a schema is older or newer than this program's.
 private func showVersions(_ terminal: Terminal, _ settings: UpSettings) async throws -> Int32 {
     try requireDatabase(settings)
-    let states = try await ControlDatabase.schemas(path: settings.databasePath)
+    let states = try await ControlDatabase.schemas(settings.database)
     var table = Table(["SCHEMA", "DATABASE", "PROGRAM", ""], numeric: [1, 2])
     for state in states {
         let remark: String

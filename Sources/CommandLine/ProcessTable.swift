@@ -15,6 +15,39 @@ enum ProcessTable {
         return path.flatMap { $0.hasSuffix(" (deleted)") ? nil : $0 } ?? "/proc/self/exe"
     }
 
+    /// The children of a process, with their programs' names.
+    static func children(of parent: Int32) -> [(pid: Int32, name: String)] {
+        names(in: "/proc").compactMap { Int32($0) }.compactMap { pid in
+            guard let fields = stat(of: pid), fields.rest.count > 1, Int32(fields.rest[1]) == parent else { return nil }
+            return (pid, fields.name)
+        }
+    }
+
+    /// What a process has used of processors, by user and kernel; 0 for one that is gone.
+    static func processorSeconds(of pid: Int32) -> Double {
+        guard let fields = stat(of: pid), fields.rest.count > 12, let user = Double(fields.rest[11]),
+            let kernel = Double(fields.rest[12])
+        else { return 0 }
+        return (user + kernel) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+
+    /// The most memory that a process has had; 0 for one that is gone.
+    static func peakMemoryMiB(of pid: Int32) -> Double {
+        let text = ((try? readTextFile("/proc/\(pid)/status")) ?? nil) ?? ""
+        let line = text.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+        return (line?.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0) / 1_024
+    }
+
+    /// The name in a process's stat, and what stands behind it: state, parent, …
+    private static func stat(of pid: Int32) -> (name: String, rest: [Substring])? {
+        guard let text = (try? readTextFile("/proc/\(pid)/stat")) ?? nil, let open = text.firstIndex(of: "("),
+            let close = text.lastIndex(of: ")")
+        else { return nil }
+        return (
+            String(text[text.index(after: open)..<close]), text[text.index(after: close)...].split(separator: " ")
+        )
+    }
+
     /// The process that listens on a TCP port of this network namespace: `nil` when none does, 0 when it cannot be seen.
     static func listener(port: UInt16) -> Int32? {
         var inodes: Set<String> = []

@@ -10,6 +10,11 @@ final class RoleGroup: Sendable {
 
     private static let log = Logger("up")
     private let state = Mutex(State())
+    private let tellsEnds: Bool
+
+    /// - Parameter tellsEnds: whether the log says when a role has ended as it was asked to.
+    init(tellsEnds: Bool = true) { self.tellsEnds = tellsEnds }
+
     private let ends = AsyncStream.makeStream(of: RoleEnd.self, bufferingPolicy: .bufferingNewest(8))
 
     private struct RoleEnd: Sendable {
@@ -43,7 +48,9 @@ final class RoleGroup: Sendable {
             let began = ContinuousClock.now
             role.task.cancel()
             _ = await role.task.result
-            Self.log.info("ended", ["role": role.name, "seconds": (ContinuousClock.now - began).inSeconds])
+            if tellsEnds {
+                Self.log.info("ended", ["role": role.name, "seconds": (ContinuousClock.now - began).inSeconds])
+            }
         }
     }
 

@@ -9,7 +9,7 @@ internal import Identity
 internal import LibvirtDriver
 internal import Model
 internal import RPC
-internal import SQLite
+internal import SQL
 internal import SchedulerService
 internal import Telemetry
 
@@ -39,14 +39,14 @@ struct Up: Sendable {
     }
 
     private func serve(_ database: ControlDatabase, _ say: @escaping @Sendable (String) -> Void) async throws {
-        let start = WallClock.now()
+        let start = database.now()
         let hostName = HostName(configuration[CommonOptions.host])
         let conductor = try await ConductorService(
-            configuration: configuration, database: database, hostName: hostName, now: WallClock.now)
+            configuration: configuration, database: database, hostName: hostName, now: database.now)
         let scheduler = try await SchedulerService(
-            configuration: configuration, database: database, hostName: hostName, now: WallClock.now)
+            configuration: configuration, database: database, hostName: hostName, now: database.now)
         let api = try await APIService(
-            configuration: configuration, database: database, hostName: hostName, now: WallClock.now)
+            configuration: configuration, database: database, hostName: hostName, now: database.now)
         if try await !Bootstrap(settings: settings).run(api.identity, database) {
             Self.log.warning("the admin user's password is not in the state folder; openrc is not written")
         }
@@ -92,8 +92,8 @@ struct Up: Sendable {
         let known = try await database.credentials.host(host)
         if identity?.host == host, known?.url == listen.url, known?.revokedAt == nil { return }
         let secret = Hex.encode(randomBytes(24))
-        let now = WallClock.now()
-        let authority = ControlPlaneAuthority(settings: database.settings, now: WallClock.now)
+        let now = database.now()
+        let authority = ControlPlaneAuthority(settings: database.settings, now: database.now)
         let isSecure = conductorURL.hasPrefix("https:")
         let token = isSecure ? "\(secret).\(try await authority.fingerprint() ?? "")" : secret
         try await database.credentials.enroll(

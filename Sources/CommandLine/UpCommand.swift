@@ -1,6 +1,7 @@
 internal import Configuration
+internal import Database
 internal import HTTP
-internal import SQLite
+internal import SQL
 internal import Telemetry
 
 /// Options that concern the start and not the process that is started.
@@ -63,7 +64,7 @@ extension Command {
 enum UpFailure {
     /// The database, or the agent's journal, as `apus up` opens it.
     struct DatabaseFailure: Error {
-        var error: SQLiteError
+        var error: SQLError
     }
 
     static func explain(_ error: any Error, settings: UpSettings) -> String {
@@ -75,13 +76,11 @@ enum UpFailure {
             let role = settings.listens.first { $0.address.port == port }
             let flag = role.map { ", or give \($0.role) another port with --\($0.role)-port" } ?? ""
             return "\(address):\(port) is in use by \(holder ?? "a process that has just ended"). Stop it\(flag)."
-        case let failure as DatabaseFailure where failure.error.code == .busy:
-            return """
-                The database \(settings.databasePath) is locked by another process. Find it with: \
-                fuser \(settings.databasePath)
-                """
         case let failure as DatabaseFailure:
-            return "The database \(settings.databasePath) cannot be used: \(failure.error.message)."
+            if case .file(let path) = settings.database, failure.error.code == .busy {
+                return "The database \(path) is locked by another process. Find it with: fuser \(path)"
+            }
+            return "The database \(settings.database) cannot be used: \(failure.error.message)."
         default:
             return describe(error)
         }

@@ -68,6 +68,11 @@ struct UpSettings: Sendable {
             guard let port = try invocation.number("\(role.name)-port", in: 0...65_535) else { continue }
             overrides.append("\(role.option)=127.0.0.1:\(port)")
         }
+        try self.init(files: files, overrides: overrides)
+    }
+
+    /// What the files say, with `overrides` in the form of `--set`.
+    init(files: [String], overrides: [String]) throws {
         do {
             configuration = try Configuration.load(files: files, overrides: overrides, options: Self.daemonOptions)
         } catch {
@@ -102,7 +107,7 @@ struct UpSettings: Sendable {
     /// The URL under which this machine reaches a role; "" for a role that there is not.
     func url(of role: String) -> String { listens.first { $0.role == role }?.url ?? "" }
 
-    var databasePath: String { DatabaseOptions.path(configuration) }
+    var database: DatabaseLocation { DatabaseOptions.location(configuration) }
 
     /// The same with a number in the place of every port 0, and the roles told of each other's addresses where the
     /// person has not named them.
@@ -127,7 +132,7 @@ struct UpSettings: Sendable {
 }
 
 /// A port that was free a moment ago: the roles need each other's before any of them listens.
-private func freePort(on address: String) throws -> UInt16 {
+func freePort(on address: String) throws -> UInt16 {
     let family = address.contains(":") ? AF_INET6 : AF_INET
     let descriptor = socket(family, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { throw FileError(path: "socket", call: "socket", code: errno) }

@@ -2,6 +2,7 @@ public import Configuration
 internal import HTTP
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Synchronization
 internal import Tasks
@@ -45,7 +46,7 @@ public final class Agent: Sendable {
         (self.now, self.undoAttempts, self.prepare) = (now, undoAttempts, prepare)
     }
 
-    /// Runs the agent until it is cancelled. Throws when it cannot start (`Failure`, `SQLiteError`: another agent has
+    /// Runs the agent until it is cancelled. Throws when it cannot start (`Failure`, `SQLError`: another agent has
     /// the journal, the journal is newer, the hypervisor cannot be used, the port is taken), or a part of it breaks.
     public func run() async throws {
         defer { end() }

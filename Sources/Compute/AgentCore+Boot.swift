@@ -1,6 +1,7 @@
 internal import Configuration
 internal import Glibc
 internal import Model
+internal import SQL
 internal import SQLite
 internal import Telemetry
 

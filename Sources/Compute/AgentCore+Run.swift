@@ -3,6 +3,7 @@ internal import HTTP
 internal import Model
 internal import Periodic
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import TaskStore
 internal import Tasks
@@ -141,9 +142,9 @@ extension AgentCore {
     func trim(at moment: Timestamp) async throws {
         let day = Duration.seconds(86_400)
         let age = configuration[ComputeOptions.journalRetention]
-        _ = try await SQLiteTaskStorage(database: journal.database).trim(finishedBefore: moment - age)
+        _ = try await SQLTaskStorage(database: journal.database).trim(finishedBefore: moment - age)
         // A command may come again for a day, whatever is kept of its operation.
-        try await SQLiteIdempotencyStore(database: journal.database).trim(before: moment - max(day, age))
+        try await SQLIdempotencyStore(database: journal.database).trim(before: moment - max(day, age))
         _ = try await journal.trim(at: moment, olderThan: age, fences: max(.seconds(30 * 86_400), age))
     }
 }

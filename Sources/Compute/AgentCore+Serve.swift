@@ -10,7 +10,7 @@ extension AgentCore {
     func serve(_ serving: @Sendable (UInt16) -> Void) async throws {
         let rpc = RPCServer(
             name: "apus-compute", verifier: ConductorVerifier(secretHash: identity.conductorSecretHash),
-            idempotency: SQLiteIdempotencyStore(database: journal.database), now: journal.now)
+            idempotency: SQLIdempotencyStore(database: journal.database), now: journal.now)
         register(on: rpc)
         var router = Router()
         rpc.mount(on: &router)

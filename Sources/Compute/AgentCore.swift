@@ -3,6 +3,7 @@ internal import HTTP
 internal import Model
 internal import PCIDevices
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import TaskStore
 internal import Tasks
@@ -66,10 +67,10 @@ struct AgentCore: Sendable {
         _ driver: any VirtDriver, _ journal: Journal, conductors: [String], host: HostName, undoAttempts: Int,
         now: @escaping Now
     ) async throws -> AgentCore {
-        let storage = SQLiteTaskStorage(database: journal.database)
-        try await journal.database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
+        let storage = SQLTaskStorage(database: journal.database)
+        try await journal.database.migrate(SQLTaskStorage.migrations, component: SQLTaskStorage.component)
         try await journal.database.migrate(
-            SQLiteIdempotencyStore.migrations, component: SQLiteIdempotencyStore.component)
+            SQLIdempotencyStore.migrations, component: SQLIdempotencyStore.component)
         let uuid = try await journal.hostUUID()
         let sequence = SequenceCounter(first: try await journal.firstSequence())
         try await driver.start()

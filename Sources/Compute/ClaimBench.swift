@@ -1,6 +1,7 @@
 internal import Glibc
 internal import HostTopology
 internal import Model
+internal import SQL
 internal import SQLite
 
 /// How many claims a second a host's tracker makes, for `deploy/bench claims`: each claim with its release, on a host with

@@ -1,6 +1,7 @@
 internal import HostTopology
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 
 /// The record of claims and releases. The database writes it itself, in the transaction of the change, so that none can
@@ -65,7 +66,7 @@ enum ClaimEvents {
     ]
 }
 
-extension SQLiteConnection {
+extension SQLConnection {
     /// The newest events first.
     func claimEvents(limit: Int) throws -> [DescribeClaims.Event] {
         try query(

@@ -3,6 +3,7 @@ internal import GuestHardware
 internal import Model
 internal import PCIDevices
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Synchronization
 internal import TaskStore
@@ -151,7 +152,7 @@ struct Dispatcher: Sendable {
         var answer = engine.cancel(operation.id, during: steps)
         if answer == nil {
             answer = try await journal.database.write { connection in
-                try SQLiteTaskStorage.requestCancel(idle: operation.id, at: steps, now: now(), on: connection)
+                try SQLTaskStorage.requestCancel(idle: operation.id, at: steps, now: now(), on: connection)
             }
             engine.wake()
         }
@@ -240,7 +241,7 @@ struct Dispatcher: Sendable {
 
     /// Has the deletion win over every older command, if nothing is under way and nothing newer is known.
     private static func raiseFence(
-        of id: InstanceID, toDeletion fence: Fence, now: Timestamp, on connection: SQLiteConnection
+        of id: InstanceID, toDeletion fence: Fence, now: Timestamp, on connection: SQLConnection
     ) throws -> Bool {
         guard try connection.lane(id).isEmpty else { return false }
         if let highest = try connection.fence(id) {
@@ -276,7 +277,7 @@ struct Dispatcher: Sendable {
 
     private func take<State: OperationState>(
         _ kind: OperationKind, _ header: CommandHeader, attempt: Int, _ requestID: RequestID, _ state: State,
-        _ admit: @escaping @Sendable (SQLiteConnection, [OperationRecord]) throws -> Void
+        _ admit: @escaping @Sendable (SQLConnection, [OperationRecord]) throws -> Void
     ) async throws {
         let (now, rows) = (now, rows)
         let command = OperationRecord(
@@ -301,7 +302,7 @@ struct Dispatcher: Sendable {
                 }
                 let lane = try connection.lane(header.instance)
                 // A delete makes pointless what fills the lane, so it has room where others have none.
-                guard lane.count < SQLiteConnection.laneLimit * (kind == .delete ? 2 : 1) else {
+                guard lane.count < SQLConnection.laneLimit * (kind == .delete ? 2 : 1) else {
                     throw Failure(.overloaded, "too many operations wait on instance \(header.instance)")
                 }
                 guard try kind == .delete || connection.openCount() < Self.openLimit else {
@@ -336,7 +337,7 @@ struct Dispatcher: Sendable {
 
     /// The command came again: its fence counts from now on, and an outcome that is there is told once more.
     private func repeated(
-        _ known: OperationRecord, _ fence: Fence, on connection: SQLiteConnection
+        _ known: OperationRecord, _ fence: Fence, on connection: SQLConnection
     ) throws -> Answer {
         var known = known
         known.fence = fence
@@ -382,7 +383,7 @@ extension OperationRecord {
     var reportKey: String { "\(id).\(fence.generation).\(fence.epoch)" }
 }
 
-extension SQLiteConnection {
+extension SQLConnection {
     fileprivate func openCount() throws -> Int {
         try first("SELECT count(*) FROM operations WHERE ended_at IS NULL") { $0.int(0) } ?? 0
     }

@@ -1,6 +1,7 @@
 internal import Model
 internal import PCIDevices
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Telemetry
 

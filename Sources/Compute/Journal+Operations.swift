@@ -1,7 +1,8 @@
 internal import Model
+internal import SQL
 internal import SQLite
 
-extension SQLiteConnection {
+extension SQLConnection {
     /// Operations one instance may have waiting; a further command is refused.
     static var laneLimit: Int { 16 }
 

@@ -1,6 +1,7 @@
 internal import Crypto
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 
 /// What waits to be told to the conductor.
@@ -22,7 +23,7 @@ struct OutboxRow: Sendable, Hashable {
     var createdAt: Timestamp
 }
 
-extension SQLiteConnection {
+extension SQLConnection {
     /// Outcomes that may wait for one instance; beyond that the oldest are dropped and counted.
     static var outboxLimit: Int { 1_000 }
 

@@ -3,6 +3,7 @@ internal import FoundationEssentials
 internal import HostTopology
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Telemetry
 
@@ -126,7 +127,7 @@ struct GuestRecord: Sendable, Hashable {
     }
 }
 
-extension SQLiteConnection {
+extension SQLConnection {
     func setting(_ key: String) throws -> String? {
         try first("SELECT value FROM settings WHERE key = ?", [.text(key)]) { $0.text(0) }
     }

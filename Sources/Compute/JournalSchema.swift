@@ -1,3 +1,4 @@
+internal import SQL
 internal import SQLite
 
 /// The journal's own tables. Those of tasks and idempotency are TaskStore's.

@@ -1,5 +1,6 @@
 internal import Configuration
 internal import Model
+internal import SQL
 internal import SQLite
 
 extension AllocationRatios {

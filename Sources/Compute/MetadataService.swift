@@ -3,6 +3,7 @@ internal import HTTP
 internal import Metadata
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Synchronization
 internal import Telemetry

@@ -1,4 +1,5 @@
 internal import Model
+internal import SQL
 internal import SQLite
 internal import Synchronization
 internal import Telemetry

@@ -1,5 +1,6 @@
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Tasks
 internal import Telemetry
@@ -117,7 +118,7 @@ struct OperationEnding: Sendable {
 
     private func close(
         _ row: TaskRow, _ outcome: OperationOutcome,
-        _ change: @escaping @Sendable (SQLiteConnection, inout OperationOutcome) throws -> Void
+        _ change: @escaping @Sendable (SQLConnection, inout OperationOutcome) throws -> Void
     ) async throws {
         let (host, sequence) = (host, sequence)
         let closed = try await journal.database.write { connection -> (OperationRecord, [Claim])? in

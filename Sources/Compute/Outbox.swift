@@ -1,5 +1,6 @@
 internal import Model
 internal import RPC
+internal import SQL
 internal import SQLite
 internal import Telemetry
 

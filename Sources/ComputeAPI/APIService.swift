@@ -24,7 +24,7 @@ public final class APIService: Sendable {
     /// Wires the API, clears up after uploads that ended with an earlier process, and binds the port.
     ///
     /// - Parameter hostName: the control host's name; one API process a host.
-    /// - Throws: `HTTPServerError` when the port is taken, `SQLiteError` when the database cannot be used, `Failure` when
+    /// - Throws: `HTTPServerError` when the port is taken, `SQLError` when the database cannot be used, `Failure` when
     ///   the configuration would send credentials in plaintext beyond loopback.
     public init(
         configuration: Configuration, database: ControlDatabase, hostName: HostName,

@@ -30,7 +30,7 @@ public final class ConductorService: Sendable {
     /// Wires the conductor and binds its port.
     ///
     /// - Parameter hostName: the control host's name; one conductor a host.
-    /// - Throws: `HTTPServerError` when the port is taken, `SQLiteError` when the database cannot be used, `Failure` when
+    /// - Throws: `HTTPServerError` when the port is taken, `SQLError` when the database cannot be used, `Failure` when
     ///   the configuration would send credentials in plaintext beyond loopback.
     public init(
         configuration: Configuration, database: ControlDatabase, hostName: HostName,

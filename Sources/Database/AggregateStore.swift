@@ -1,5 +1,5 @@
 public import Model
-internal import SQLite
+internal import SQL
 internal import Synchronization
 
 /// All aggregates at one moment, and where each host is.
@@ -37,7 +37,7 @@ public enum AggregateError: Error, Sendable, Hashable {
 
 /// The host aggregates.
 public struct AggregateStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
     private let cache = Cache()
 
     /// What was read last: thousands of hosts may be in aggregates, and each list of servers shows zones.
@@ -62,7 +62,7 @@ public struct AggregateStore: Sendable {
                 """)
     ]
 
-    init(database: SQLiteDatabase) { self.database = database }
+    init(database: any SQLDatabase) { self.database = database }
 
     /// All aggregates; one look at a number where nothing has changed since the last call.
     public func table() async throws -> AggregateTable {
@@ -192,7 +192,7 @@ public struct AggregateStore: Sendable {
 
     /// A host is in one zone at most, and with servers on it stays in the one that it is in.
     private static func requireMove(
-        of host: HostName, to zone: String?, besides id: Int64, _ defaultZone: String, _ connection: SQLiteConnection
+        of host: HostName, to zone: String?, besides id: Int64, _ defaultZone: String, _ connection: SQLConnection
     ) throws {
         let aggregates = try connection.query(
             """
@@ -212,12 +212,12 @@ public struct AggregateStore: Sendable {
         if let count, count > 0 { throw AggregateError.hasServers(host, count: count) }
     }
 
-    private static func requireFree(_ name: String, _ connection: SQLiteConnection) throws {
+    private static func requireFree(_ name: String, _ connection: SQLConnection) throws {
         let taken = try connection.first("SELECT id FROM aggregates WHERE name = ?", [.text(name)]) { $0.int64(0) }
         if taken != nil { throw StoreError.exists("Aggregate \(name)") }
     }
 
-    private static func store(_ aggregate: inout Aggregate, _ now: Timestamp, _ connection: SQLiteConnection) throws {
+    private static func store(_ aggregate: inout Aggregate, _ now: Timestamp, _ connection: SQLConnection) throws {
         aggregate.updatedAt = now
         try connection.execute(
             "UPDATE aggregates SET name = ?, metadata = ?, updated_at = ? WHERE id = ?",
@@ -228,7 +228,7 @@ public struct AggregateStore: Sendable {
         _ = try Counter.aggregateRevision.next(connection)
     }
 
-    private static func require(_ id: Int64, _ connection: SQLiteConnection) throws -> Aggregate {
+    private static func require(_ id: Int64, _ connection: SQLConnection) throws -> Aggregate {
         guard let aggregate = try find(id, connection) else { throw StoreError.notFound("Aggregate \(id)") }
         return aggregate
     }
@@ -243,7 +243,7 @@ public struct AggregateStore: Sendable {
             updatedAt: row.int64OrNil(5).map { Timestamp(microseconds: $0) })
     }
 
-    private static func find(_ id: Int64, _ connection: SQLiteConnection) throws -> Aggregate? {
+    private static func find(_ id: Int64, _ connection: SQLConnection) throws -> Aggregate? {
         guard var aggregate = try connection.first(columns + " WHERE id = ?", [.integer(id)], record) else {
             return nil
         }
@@ -253,7 +253,7 @@ public struct AggregateStore: Sendable {
         return aggregate
     }
 
-    private static func all(_ connection: SQLiteConnection) throws -> [Aggregate] {
+    private static func all(_ connection: SQLConnection) throws -> [Aggregate] {
         var aggregates = try connection.query(columns + " ORDER BY id", [], record)
         let places = Dictionary(uniqueKeysWithValues: aggregates.indices.map { (aggregates[$0].id, $0) })
         let hosts = try connection.query(

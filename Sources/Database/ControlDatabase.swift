@@ -2,15 +2,15 @@ public import Identity
 public import Images
 public import Model
 public import RPC
-internal import SQLite
+internal import SQL
 internal import TaskStore
 public import Tasks
 public import Telemetry
 
-/// The control plane's database: one store an aggregate, over one SQLite file. The only place with SQL of the control
-/// plane; several processes may hold the same file open.
+/// The control plane's database: one store an aggregate, over SQLite or PostgreSQL. The only place with SQL of the control
+/// plane; several processes may hold the same database open.
 public final class ControlDatabase: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     public let instances: InstanceStore
     public let actions: InstanceActionStore
@@ -32,12 +32,19 @@ public final class ControlDatabase: Sendable {
     public let images: any ImageStorage
 
     /// Opens (and makes, with mode 0600) the file at `path`, or a database in memory where it is `nil`, brings its schema
-    /// up to date and puts the default flavors into a new one. Throws `SQLiteError`: locked by another process, full
+    /// up to date and puts the default flavors into a new one. Throws `SQLError`: locked by another process, full
     /// disk, damaged file, a schema newer than this program knows.
     public static func open(
         path: String?, now: @Sendable () -> Timestamp = WallClock.now
     ) async throws -> ControlDatabase {
-        let database = try await SQLiteDatabase.open(path.map { .file($0) } ?? .memory)
+        try await open(path.map { .file($0) } ?? .memory, now: now)
+    }
+
+    /// The same for a database of either engine. Throws `SQLError`, also when this program was built without the engine.
+    public static func open(
+        _ location: DatabaseLocation, now: @Sendable () -> Timestamp = WallClock.now
+    ) async throws -> ControlDatabase {
+        let database = try await location.open()
         do {
             try await database.migrate(schemas)
             let made = ControlDatabase(database)
@@ -56,13 +63,13 @@ public final class ControlDatabase: Sendable {
         (NotificationStore.component, NotificationStore.migrations),
         (AggregateStore.component, AggregateStore.migrations),
         (ServerGroupStore.component, ServerGroupStore.migrations),
-        (SQLiteTaskStorage.component, SQLiteTaskStorage.migrations),
-        (SQLiteIdempotencyStore.component, SQLiteIdempotencyStore.migrations),
-        (SQLiteIdentityStorage.component, SQLiteIdentityStorage.migrations),
-        (SQLiteImageStorage.component, SQLiteImageStorage.migrations),
+        (SQLTaskStorage.component, SQLTaskStorage.migrations),
+        (SQLIdempotencyStore.component, SQLIdempotencyStore.migrations),
+        (SQLIdentityStorage.component, SQLIdentityStorage.migrations),
+        (SQLImageStorage.component, SQLImageStorage.migrations),
     ]
 
-    private init(_ database: SQLiteDatabase) {
+    private init(_ database: any SQLDatabase) {
         self.database = database
         instances = InstanceStore(database: database)
         actions = InstanceActionStore(database: database)
@@ -78,15 +85,23 @@ public final class ControlDatabase: Sendable {
         credentials = CredentialStore(database: database)
         settings = SettingsStore(database: database)
         reports = OperationReportStore(database: database)
-        tasks = SQLiteTaskStorage(database: database)
-        idempotency = SQLiteIdempotencyStore(database: database)
-        identity = SQLiteIdentityStorage(database: database)
-        images = SQLiteImageStorage(database: database)
+        tasks = SQLTaskStorage(database: database)
+        idempotency = SQLIdempotencyStore(database: database)
+        identity = SQLIdentityStorage(database: database)
+        images = SQLImageStorage(database: database)
     }
 
-    /// Changes whenever another process has written.
+    /// The time by a clock that all processes on this database have in common: a server's own, or this machine's. What
+    /// compares times across processes goes by it: leases, heartbeats, tickets.
+    public var now: Now { { [database] in database.now() } }
+
+    /// Changes whenever another process has written; on a server, soon after.
     public func dataVersion() async throws -> Int64 { try await database.dataVersion() }
 
-    /// Ends what is queued and closes the file.
+    /// Has `wake` called soon after another process has written; false where the engine cannot tell, so that callers must
+    /// ask for `dataVersion` again and again. `wake` must return at once.
+    public func onChange(_ wake: @escaping @Sendable () -> Void) -> Bool { database.onChange(wake) }
+
+    /// Ends what is queued and closes the database.
     public func close() async { await database.close() }
 }

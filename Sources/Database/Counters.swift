@@ -1,4 +1,4 @@
-internal import SQLite
+internal import SQL
 
 /// Numbers that only rise, each given once.
 enum Counter: String {
@@ -14,12 +14,12 @@ enum Counter: String {
     case notificationPosition = "notification_position"
 
     /// The number that was given last.
-    func last(_ connection: SQLiteConnection) throws -> Int64 {
+    func last(_ connection: SQLConnection) throws -> Int64 {
         try connection.first("SELECT value FROM counters WHERE name = ?", [.text(rawValue)]) { $0.int64(0) } ?? 0
     }
 
     /// The next number; part of the transaction in which it is used.
-    func next(_ connection: SQLiteConnection) throws -> Int64 {
+    func next(_ connection: SQLConnection) throws -> Int64 {
         let value = try connection.first(
             "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value", [.text(rawValue)]
         ) { $0.int64(0) }

@@ -1,5 +1,5 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// A host that may take part.
 public struct EnrolledHost: Sendable, Hashable {
@@ -30,7 +30,7 @@ public struct HostAdmission: Sendable, Hashable {
 /// Who may speak to whom: per pair and direction. Verifiers find hashes here; the only secrets kept as such are those
 /// that conductors show to hosts.
 public struct CredentialStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// Opens the way for `host` to join with a token of this hash, once and until `expiresAt`. Earlier tokens of the host
     /// are void; a host that was revoked may join again.
@@ -55,7 +55,7 @@ public struct CredentialStore: Sendable {
     }
 
     private static func isTokenValid(
-        _ hash: [UInt8], _ host: HostName, _ now: Timestamp, _ connection: SQLiteConnection
+        _ hash: [UInt8], _ host: HostName, _ now: Timestamp, _ connection: SQLConnection
     ) throws -> Bool {
         try connection.first(
             "SELECT 1 FROM join_tokens WHERE token_hash = ? AND host = ? AND expires_at > ? AND used_at IS NULL",
@@ -136,7 +136,7 @@ public struct CredentialStore: Sendable {
     }
 
     private static func replaceHash(
-        _ hash: [UInt8], sender: String, receiver: String, _ now: Timestamp, _ connection: SQLiteConnection
+        _ hash: [UInt8], sender: String, receiver: String, _ now: Timestamp, _ connection: SQLConnection
     ) throws {
         try connection.execute(
             "DELETE FROM credential_hashes WHERE sender = ? AND receiver = ?", [.text(sender), .text(receiver)])

@@ -1,5 +1,5 @@
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// What is wrong in a database, as `apus db check` tells it.
 public struct DatabaseFinding: Sendable, Hashable {
@@ -19,10 +19,10 @@ struct DatabaseCheck {
     /// Findings of one rule that are told; a broken database may have one for each record.
     static let mostOfRule = 100
 
-    private let connection: SQLiteConnection
+    private let connection: SQLConnection
     private(set) var findings: [DatabaseFinding] = []
 
-    init(_ connection: SQLiteConnection) { self.connection = connection }
+    init(_ connection: SQLConnection) { self.connection = connection }
 
     /// A rule as the statement that finds what breaks it: the subject first, then what else the message needs.
     private struct Rule: Sendable {
@@ -49,8 +49,7 @@ struct DatabaseCheck {
         try readEvery("instances", "id", Instance.self)
         try readEvery("flavors", "id", Flavor.self)
         try readEvery("hosts", "name", HostReport.self, column: "report")
-        for problem in try connection.query("PRAGMA quick_check(\(Self.mostOfRule))", [], { $0.text(0) })
-        where problem != "ok" {
+        for problem in try connection.damages(limit: Self.mostOfRule) {
             findings.append(DatabaseFinding(rule: "damaged-file", subject: "database", message: problem))
         }
     }

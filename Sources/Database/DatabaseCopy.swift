@@ -1,6 +1,7 @@
 internal import Crypto
 internal import Model
-internal import SQLite
+internal import SQL
+internal import Synchronization
 
 /// How many rows of a table a copy has, and the digest of them.
 public struct TableSum: Sendable, Hashable {
@@ -17,7 +18,9 @@ extension ControlDatabase {
 
     /// Gives every line of a copy to `write`, all of one moment. Whoever writes meanwhile goes on.
     public func export(_ write: @escaping @Sendable (String) throws -> Void) async throws -> [TableSum] {
-        try await database.read { connection in
+        let once = Once()
+        return try await database.read { connection in
+            try once.enter()
             let versions = try SchemaVersions(connection).found
             let header: JSON = [
                 "apus_copy": .integer(Int64(Self.format)),
@@ -42,7 +45,9 @@ extension ControlDatabase {
     ///   other versions than the copy's; `.invalidParameters` for lines that are no copy, a copy without end, and rows
     ///   that are not what the sums say, in the copy or in this database after the last.
     public func importCopy(_ next: @escaping @Sendable () throws -> String?) async throws -> [TableSum] {
-        try await database.write { connection in
+        let once = Once()
+        return try await database.write { connection in
+            try once.enter()
             try Self.requireUnused(connection)
             try Self.readHeader(try next(), connection)
             let shapes = Dictionary(
@@ -72,13 +77,24 @@ extension ControlDatabase {
         }
     }
 
+    /// Ends a transaction that is run a second time: the lines of a copy come and go only once.
+    private final class Once: Sendable {
+        private let isEntered = Atomic(false)
+
+        func enter() throws(Failure) {
+            guard !isEntered.exchange(true, ordering: .relaxed) else {
+                throw Failure(.storage, "the database was lost on the way: begin again", isRetriable: true)
+            }
+        }
+    }
+
     /// The tables of a copy: all but the schemas' own.
-    private static func copied(_ connection: SQLiteConnection) throws -> [TableShape] {
+    private static func copied(_ connection: SQLConnection) throws -> [TableShape] {
         try connection.tables().filter { $0.name != "schema_versions" }
     }
 
     private static func sum(
-        _ shape: TableShape, _ connection: SQLiteConnection, _ write: (String) throws -> Void
+        _ shape: TableShape, _ connection: SQLConnection, _ write: (String) throws -> Void
     ) throws -> TableSum {
         var digest = Digest(.sha256)
         var rows = 0
@@ -116,7 +132,7 @@ extension ControlDatabase {
     }
 
     private static func compare(
-        _ sums: [TableSum], _ shapes: [String: TableShape], _ connection: SQLiteConnection
+        _ sums: [TableSum], _ shapes: [String: TableShape], _ connection: SQLConnection
     ) throws {
         for wanted in sums {
             guard let shape = shapes[wanted.table] else { continue }
@@ -130,7 +146,7 @@ extension ControlDatabase {
         }
     }
 
-    private static func requireUnused(_ connection: SQLiteConnection) throws {
+    private static func requireUnused(_ connection: SQLConnection) throws {
         for table in ["instances", "hosts", "images", "identity_users"] {
             let isUsed = try connection.first("SELECT 1 FROM \(table) LIMIT 1", [], { $0.int(0) }) != nil
             guard !isUsed else {
@@ -139,7 +155,7 @@ extension ControlDatabase {
         }
     }
 
-    private static func readHeader(_ line: String?, _ connection: SQLiteConnection) throws {
+    private static func readHeader(_ line: String?, _ connection: SQLConnection) throws {
         guard let line, let header = try? parsed(line), header["apus_copy"]?.int == format,
             let schemas = header["schemas"]?.members
         else { throw Failure(.invalidParameters, "this is no copy of a database, or one of another format") }

@@ -4,8 +4,20 @@ public import Configuration
 public enum DatabaseOptions {
     public static let connection = Option(
         "database", "connection", default: "sqlite:///$state_path/apus.db",
-        help: "sqlite:///PATH; $state_path stands for [DEFAULT] state_path.",
-        check: { $0.hasPrefix("sqlite:///") && $0.utf8.count > "sqlite:///".utf8.count ? nil : "sqlite:///PATH" })
+        help:
+            "sqlite:///PATH, where $state_path stands for [DEFAULT] state_path, or postgresql://USER@HOST/DATABASE, where "
+            + "?passfile=PATH names a file with the password.",
+        check: { text in
+            let isKnown = ["sqlite:///", "postgresql://", "postgres://"].contains {
+                text.hasPrefix($0) && text.utf8.count > $0.utf8.count
+            }
+            return isKnown ? nil : "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+        })
+
+    public static let maxPoolSize = Option<Int>(
+        "database", "max_pool_size", default: 8,
+        help: "Connections that a process has to a PostgreSQL server at most; one more listens for changes.",
+        check: { (1...100).contains($0) ? nil : "1 to 100" })
 
     public static let serviceDownTime = Option<Duration>(
         "DEFAULT", "service_down_time", default: .seconds(25),
@@ -23,14 +35,21 @@ public enum DatabaseOptions {
         check: { $0 >= -1 ? nil : "-1 or more" })
 
     public static let all: [AnyOption] = [
-        connection.erased, serviceDownTime.erased, reclaimInterval.erased, shelvedOffloadTime.erased,
+        connection.erased, maxPoolSize.erased, serviceDownTime.erased, reclaimInterval.erased,
+        shelvedOffloadTime.erased,
     ]
 
-    /// The database file's path under `configuration`.
-    public static func path(_ configuration: Configuration) -> String {
-        let text = String(configuration[connection].dropFirst("sqlite:///".count))
+    /// Where the database is under `configuration`.
+    public static func location(_ configuration: Configuration) -> DatabaseLocation {
+        let given = configuration[connection]
+        guard given.hasPrefix("sqlite:///") else {
+            return .server(url: given, connections: configuration[maxPoolSize])
+        }
+        let text = given.dropFirst("sqlite:///".count)
         let marker = "$state_path"
-        if text.hasPrefix(marker) { return configuration[CommonOptions.statePath] + text.dropFirst(marker.count) }
-        return text.hasPrefix("/") ? text : "/" + text
+        if text.hasPrefix(marker) {
+            return .file(configuration[CommonOptions.statePath] + text.dropFirst(marker.count))
+        }
+        return .file(text.hasPrefix("/") ? String(text) : "/" + text)
     }
 }

@@ -1,5 +1,5 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// The rows of deleted instances that were removed, by table.
 public struct PurgeCount: Sendable, Hashable {
@@ -15,7 +15,7 @@ extension ControlDatabase {
     /// longest deleted first, in one transaction.
     ///
     /// - Parameter archive: is given the rows as lines of JSON before they are removed, and returns when they are safe;
-    ///   what it throws undoes the transaction.
+    ///   what it throws undoes the transaction. It is given the same rows again when the transaction is run again.
     /// - Returns: what was removed; nothing when there is nothing left to remove.
     public func purge(
         deletedBefore moment: Timestamp, limit: Int = 1_000,
@@ -43,7 +43,7 @@ extension ControlDatabase {
         }
     }
 
-    private static func lines(of ids: [String], _ connection: SQLiteConnection) throws -> [String] {
+    private static func lines(of ids: [String], _ connection: SQLConnection) throws -> [String] {
         let shapes = try connection.tables()
         var lines: [String] = []
         for id in ids {

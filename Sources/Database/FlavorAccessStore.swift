@@ -1,9 +1,9 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// Which projects may use the flavors that are not public.
 public struct FlavorAccessStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     static let component = "flavor_access"
 
@@ -65,17 +65,17 @@ public struct FlavorAccessStore: Sendable {
     }
 
     /// Forgets who had access to a flavor that is removed in the same transaction.
-    static func remove(_ flavor: FlavorID, _ connection: SQLiteConnection) throws {
+    static func remove(_ flavor: FlavorID, _ connection: SQLConnection) throws {
         try connection.execute("DELETE FROM flavor_access WHERE flavor_id = ?", [.text(flavor.rawValue)])
     }
 
-    private static func require(_ flavor: FlavorID, _ connection: SQLiteConnection) throws {
+    private static func require(_ flavor: FlavorID, _ connection: SQLConnection) throws {
         let found = try connection.first("SELECT 1 FROM flavors WHERE id = ?", [.text(flavor.rawValue)]) { $0.int(0) }
         guard found != nil else { throw StoreError.notFound("Flavor \(flavor)") }
     }
 
     private static func isGranted(
-        _ flavor: FlavorID, _ project: ProjectID, _ connection: SQLiteConnection
+        _ flavor: FlavorID, _ project: ProjectID, _ connection: SQLConnection
     ) throws -> Bool {
         try connection.first(
             "SELECT 1 FROM flavor_access WHERE flavor_id = ? AND project_id = ?",
@@ -83,7 +83,7 @@ public struct FlavorAccessStore: Sendable {
         ) { $0.int(0) } != nil
     }
 
-    private static func projects(of flavor: FlavorID, _ connection: SQLiteConnection) throws -> [ProjectID] {
+    private static func projects(of flavor: FlavorID, _ connection: SQLConnection) throws -> [ProjectID] {
         try connection.query(
             "SELECT project_id FROM flavor_access WHERE flavor_id = ? ORDER BY project_id", [.text(flavor.rawValue)]
         ) { ProjectID($0.text(0)) }

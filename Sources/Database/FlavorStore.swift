@@ -1,9 +1,9 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// The flavors.
 public struct FlavorStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// What a new installation offers, under the ids that Nova's own examples use.
     public static let defaults: [Flavor] = [
@@ -84,7 +84,7 @@ public struct FlavorStore: Sendable {
         }
     }
 
-    private static func insert(_ flavor: Flavor, _ now: Timestamp, _ connection: SQLiteConnection) throws {
+    private static func insert(_ flavor: Flavor, _ now: Timestamp, _ connection: SQLConnection) throws {
         try connection.execute(
             "INSERT INTO flavors (id, name, memory_mib, is_public, record, created_at) VALUES (?, ?, ?, ?, ?, ?)",
             [

@@ -1,5 +1,5 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// A compute host's last report, as `os-hypervisors` and the scheduler read it.
 public struct HostRecord: Sendable, Hashable {
@@ -14,7 +14,7 @@ public struct HostRecord: Sendable, Hashable {
 
 /// The hosts' resource reports.
 public struct HostStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// Stores a report; one that is older than what is stored is ignored and answered `false`. Throws `.exists` when
     /// another host has reported under the same uuid, `.otherMachine` when this one has under another: two machines have
@@ -72,7 +72,7 @@ public struct HostStore: Sendable {
         _ usage: HostUsage?, to name: HostName, uuid: String, base: Int64, sequence: Int64, measuredAt: Timestamp,
         now: Timestamp
     ) async throws -> Bool {
-        let isKnown: @Sendable (SQLiteConnection) throws -> HostReport? = { connection in
+        let isKnown: @Sendable (SQLConnection) throws -> HostReport? = { connection in
             let stored = try connection.first(
                 "SELECT sequence, report FROM hosts WHERE name = ? AND is_deleted = 0", [.text(name.rawValue)]
             ) { ($0.int64(0), try Record.decode(HostReport.self, $0.text(1))) }

@@ -1,5 +1,5 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// One request that was accepted for an instance: a row of `os-instance-actions`.
 public struct InstanceAction: Sendable, Hashable {
@@ -57,7 +57,7 @@ public struct ActionEnd: Sendable, Hashable {
 
 /// The actions of instances and their events.
 public struct InstanceActionStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// Newest first.
     public func list(_ instance: InstanceID, limit: Int = 1_000) async throws -> [InstanceAction] {
@@ -112,7 +112,7 @@ public struct InstanceActionStore: Sendable {
             finishedAt: row.int64OrNil(6).map { Timestamp(microseconds: $0) }, message: row.textOrNil(7))
     }
 
-    static func insert(_ action: InstanceAction, _ connection: SQLiteConnection) throws {
+    static func insert(_ action: InstanceAction, _ connection: SQLConnection) throws {
         try connection.execute(
             """
             INSERT INTO instance_actions
@@ -130,7 +130,7 @@ public struct InstanceActionStore: Sendable {
     /// Writes the end of an action and its event, and gives the action; `nil` for one that had ended before, or never
     /// was.
     static func finish(
-        _ instance: InstanceID, _ end: ActionEnd, _ connection: SQLiteConnection
+        _ instance: InstanceID, _ end: ActionEnd, _ connection: SQLConnection
     ) throws -> InstanceAction? {
         let ended = try connection.execute(
             """
@@ -150,7 +150,7 @@ public struct InstanceActionStore: Sendable {
     }
 
     private static func insert(
-        _ event: InstanceEvent, of instance: InstanceID, _ request: RequestID, _ connection: SQLiteConnection
+        _ event: InstanceEvent, of instance: InstanceID, _ request: RequestID, _ connection: SQLConnection
     ) throws {
         try connection.execute(
             """

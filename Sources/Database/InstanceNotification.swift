@@ -1,5 +1,5 @@
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// What is told of an instance when a request for it is accepted, and when it has ended: under the names and with the
 /// members of Nova's versioned notifications, as far as there is such a thing here.
@@ -21,7 +21,7 @@ struct InstanceNotification {
         (userID, projectID) = (action.userID, action.projectID)
     }
 
-    func append(_ phase: Phase, now: Timestamp, _ connection: SQLiteConnection) throws {
+    func append(_ phase: Phase, now: Timestamp, _ connection: SQLConnection) throws {
         guard try NotificationStore.isOn(connection), let name = action.notificationName else { return }
         try NotificationStore.append(
             "instance.\(name).\(phase.rawValue)", payload: "InstanceActionPayload", version: "1.8",

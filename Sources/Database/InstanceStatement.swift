@@ -1,5 +1,5 @@
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// The SQL of one list of instances. Every value is bound; only column names of our own are written into the text.
 struct InstanceStatement {

@@ -1,12 +1,12 @@
 public import Images
 public import Model
-internal import SQLite
+internal import SQL
 internal import TaskStore
 public import Tasks
 
 /// The servers: one row each, kept after deletion until it is purged.
 public struct InstanceStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// What live instances take together.
     public struct Usage: Sendable, Hashable {
@@ -54,7 +54,7 @@ public struct InstanceStore: Sendable {
                 guard let instance = made.first(where: { $0.id == action.instance }) else { continue }
                 try InstanceNotification(instance, action).append(.start, now: action.startedAt, connection)
             }
-            for task in tasks { try SQLiteTaskStorage.insert(task, on: connection) }
+            for task in tasks { try SQLTaskStorage.insert(task, on: connection) }
             return made
         }
     }
@@ -138,8 +138,8 @@ public struct InstanceStore: Sendable {
                 notification.failure = finishing.failed ? finishing.event?.details ?? "it failed" : nil
                 try notification.append(finishing.failed ? .error : .end, now: now, connection)
             }
-            for image in images { try SQLiteImageStorage.insert(image, on: connection) }
-            for task in try makeTasks(instance) { try SQLiteTaskStorage.insert(task, on: connection) }
+            for image in images { try SQLImageStorage.insert(image, on: connection) }
+            for task in try makeTasks(instance) { try SQLTaskStorage.insert(task, on: connection) }
             return instance
         }
     }
@@ -203,7 +203,7 @@ public struct InstanceStore: Sendable {
     }
 
     static func usage(
-        of project: ProjectID, user: UserID?, _ connection: SQLiteConnection
+        of project: ProjectID, user: UserID?, _ connection: SQLConnection
     ) throws -> ProjectUsage {
         try connection.first(
             """
@@ -223,7 +223,7 @@ public struct InstanceStore: Sendable {
     }
 
     private static func find(
-        _ id: InstanceID, includeDeleted: Bool, _ connection: SQLiteConnection
+        _ id: InstanceID, includeDeleted: Bool, _ connection: SQLConnection
     ) throws -> Instance? {
         try connection.first(
             "SELECT record FROM instances WHERE id = ?" + (includeDeleted ? "" : " AND deleted_at IS NULL"),
@@ -231,7 +231,7 @@ public struct InstanceStore: Sendable {
         ) { try Record.decode(Instance.self, $0.text(0)) }
     }
 
-    private static func insert(_ instance: Instance, _ connection: SQLiteConnection) throws {
+    private static func insert(_ instance: Instance, _ connection: SQLConnection) throws {
         try connection.execute(
             """
             INSERT INTO instances (id, number, project_id, user_id, name, host, image_id, flavor_id, vm_state,
@@ -250,7 +250,7 @@ public struct InstanceStore: Sendable {
             ])
     }
 
-    private static func save(_ instance: Instance, _ connection: SQLiteConnection) throws {
+    private static func save(_ instance: Instance, _ connection: SQLConnection) throws {
         try connection.execute(
             """
             UPDATE instances SET name = ?, host = ?, image_id = ?, flavor_id = ?, vm_state = ?, task_state = ?,

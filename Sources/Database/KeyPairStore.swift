@@ -1,9 +1,9 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// The users' key pairs.
 public struct KeyPairStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// By name.
     public func list(of user: UserID) async throws -> [KeyPair] {
@@ -39,7 +39,7 @@ public struct KeyPairStore: Sendable {
         }
     }
 
-    static func count(of user: UserID, _ connection: SQLiteConnection) throws -> Int {
+    static func count(of user: UserID, _ connection: SQLConnection) throws -> Int {
         try connection.first("SELECT COUNT(*) FROM key_pairs WHERE user_id = ?", [.text(user.rawValue)]) { $0.int(0) }
             ?? 0
     }

@@ -1,6 +1,6 @@
 internal import Crypto
 public import Model
-internal import SQLite
+internal import SQL
 
 /// What has happened, for others than this cloud's own services.
 public struct WaitingNotification: Sendable, Hashable {
@@ -19,7 +19,7 @@ public struct WaitingNotification: Sendable, Hashable {
 /// The notifications that wait for their sinks. They are written in the transaction of what they tell: none is lost, and
 /// none tells what has not happened.
 public struct NotificationStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     static let component = "notifications"
 
@@ -110,7 +110,7 @@ public struct NotificationStore: Sendable {
     }
 
     /// Whether anybody is told anything.
-    static func isOn(_ connection: SQLiteConnection) throws -> Bool {
+    static func isOn(_ connection: SQLConnection) throws -> Bool {
         try connection.first("SELECT 1 FROM notification_sinks LIMIT 1", [], { $0.int(0) }) != nil
     }
 
@@ -121,7 +121,7 @@ public struct NotificationStore: Sendable {
     ///   - data: the payload's `nova_object.data`.
     static func append(
         _ type: String, payload name: String, version: String, about subject: String, isError: Bool = false,
-        publisher: String, requestID: RequestID?, data: [String: JSON], now: Timestamp, _ connection: SQLiteConnection
+        publisher: String, requestID: RequestID?, data: [String: JSON], now: Timestamp, _ connection: SQLConnection
     ) throws {
         let position = try Counter.notificationPosition.next(connection)
         let body: JSON = [

@@ -1,10 +1,10 @@
 public import Model
 public import RPC
-internal import SQLite
+internal import SQL
 
 /// How operations on hosts ended: kept until the task that waits for the report has ended.
 public struct OperationReportStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// Keeps the first report of a task from a host; a repetition changes nothing.
     public func record(_ report: ReportOperation.Params, now: Timestamp) async throws {

@@ -1,9 +1,9 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// The limits that administrators have set: for the class `default`, for projects, for users in projects.
 public struct QuotaStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// What is in force for a project, and for one of its users.
     public struct Limits: Sendable, Hashable {
@@ -121,13 +121,13 @@ public struct QuotaStore: Sendable {
         [.text(project.rawValue), .text(user?.rawValue ?? "")]
     }
 
-    private static func defaults(_ configured: QuotaLimits, _ connection: SQLiteConnection) throws -> QuotaLimits {
+    private static func defaults(_ configured: QuotaLimits, _ connection: SQLConnection) throws -> QuotaLimits {
         configured.overridden(
             by: try rows("quota_classes WHERE class_name = 'default'", [], connection))
     }
 
     private static func limits(
-        of project: ProjectID, user: UserID?, configured: QuotaLimits, _ connection: SQLiteConnection
+        of project: ProjectID, user: UserID?, configured: QuotaLimits, _ connection: SQLConnection
     ) throws -> Limits {
         func own(_ user: UserID?) throws -> [QuotaResource: Int] {
             try rows("quotas WHERE project_id = ? AND user_id = ?", owner(project, user), connection)
@@ -138,7 +138,7 @@ public struct QuotaStore: Sendable {
     }
 
     private static func rows(
-        _ source: String, _ values: [SQLValue], _ connection: SQLiteConnection
+        _ source: String, _ values: [SQLValue], _ connection: SQLConnection
     ) throws -> [QuotaResource: Int] {
         let found = try connection.query("SELECT resource, hard_limit FROM \(source)", values) {
             (QuotaResource(rawValue: $0.text(0)), $0.int(1))
@@ -149,7 +149,7 @@ public struct QuotaStore: Sendable {
     }
 
     private static func inUse(
-        _ project: ProjectID, _ user: UserID?, _ connection: SQLiteConnection
+        _ project: ProjectID, _ user: UserID?, _ connection: SQLConnection
     ) throws -> InUse {
         let usage = try InstanceStore.usage(of: project, user: user, connection)
         let groups = try ServerGroupStore.count(project, user, connection)

@@ -1,4 +1,4 @@
-internal import SQLite
+internal import SQL
 
 /// The control plane's own tables, in the dialect that SQLite and PostgreSQL share: times are integer microseconds UTC,
 /// records are JSON text beside the columns that are searched. A released step is never changed; add another.

@@ -1,4 +1,4 @@
-internal import SQLite
+internal import SQL
 internal import TaskStore
 
 /// A schema in a database and in this program.
@@ -15,9 +15,8 @@ struct SchemaVersions {
     /// By component; empty in a database that has none.
     let found: [String: Int]
 
-    init(_ connection: SQLiteConnection) throws {
-        let table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_versions'"
-        guard try connection.first(table, [], { $0.int(0) }) != nil else {
+    init(_ connection: SQLConnection) throws {
+        guard try connection.hasTable("schema_versions") else {
             found = [:]
             return
         }
@@ -28,9 +27,9 @@ struct SchemaVersions {
 }
 
 extension ControlDatabase {
-    /// The schemas' versions in the file at `path`, which is not changed. Throws `SQLiteError` when it cannot be opened.
-    public static func schemas(path: String) async throws -> [SchemaState] {
-        let database = try await SQLiteDatabase.open(.file(path), readers: 1)
+    /// The schemas' versions in a database, which is not changed. Throws `SQLError` when it cannot be opened.
+    public static func schemas(_ location: DatabaseLocation) async throws -> [SchemaState] {
+        let database = try await location.open()
         let found: [String: Int]
         do {
             found = try await database.read { try SchemaVersions($0).found }

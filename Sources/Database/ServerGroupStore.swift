@@ -1,5 +1,5 @@
 public import Model
-internal import SQLite
+internal import SQL
 
 /// More server groups, or members of one, than the quota has.
 public struct ServerGroupLimitReached: Error, Sendable, Hashable {
@@ -10,7 +10,7 @@ public struct ServerGroupLimitReached: Error, Sendable, Hashable {
 
 /// The server groups.
 public struct ServerGroupStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// A group as the scheduler needs it: with where its members are.
     public struct Placed: Sendable, Hashable {
@@ -118,7 +118,7 @@ public struct ServerGroupStore: Sendable {
     /// Puts new instances into a group; part of the transaction that makes them. Throws `.notFound` when the group has
     /// gone meanwhile, `ServerGroupLimitReached` when it would have more members than `limit`; negative is without end.
     static func add(
-        _ instances: [InstanceID], to id: ServerGroupID, limit: Int, _ connection: SQLiteConnection
+        _ instances: [InstanceID], to id: ServerGroupID, limit: Int, _ connection: SQLConnection
     ) throws {
         guard let group = try find(id, connection)?.group else { throw StoreError.notFound("Instance group \(id)") }
         guard limit < 0 || group.members.count + instances.count <= limit else {
@@ -137,7 +137,7 @@ public struct ServerGroupStore: Sendable {
     /// Why an instance may not come to `host` by its group's policy; `nil` where it may. Part of the transaction that puts
     /// it there, so that of two at once the second sees the first.
     static func objection(
-        to host: HostName, for instance: InstanceID, _ connection: SQLiteConnection
+        to host: HostName, for instance: InstanceID, _ connection: SQLConnection
     ) throws -> String? {
         guard let id = try groupID(of: instance, connection), let placed = try find(id, connection) else { return nil }
         let others = placed.hosts.filter { $0.key != instance }
@@ -154,14 +154,14 @@ public struct ServerGroupStore: Sendable {
     }
 
     /// How many groups a project has, or a user in it.
-    static func count(_ project: ProjectID, _ user: UserID?, _ connection: SQLiteConnection) throws -> Int {
+    static func count(_ project: ProjectID, _ user: UserID?, _ connection: SQLConnection) throws -> Int {
         let owner = [SQLValue.text(project.rawValue)] + (user.map { [.text($0.rawValue)] } ?? [])
         return try connection.first(
             "SELECT COUNT(*) FROM server_groups WHERE project_id = ?" + (user == nil ? "" : " AND user_id = ?"), owner
         ) { $0.int(0) } ?? 0
     }
 
-    private static func groupID(of instance: InstanceID, _ connection: SQLiteConnection) throws -> ServerGroupID? {
+    private static func groupID(of instance: InstanceID, _ connection: SQLConnection) throws -> ServerGroupID? {
         try connection.first(
             "SELECT group_id FROM server_group_members WHERE instance_id = ?", [.text(instance.rawValue)]
         ) { ServerGroupID($0.text(0)) }
@@ -180,7 +180,7 @@ public struct ServerGroupStore: Sendable {
             createdAt: Timestamp(microseconds: row.int64(6)))
     }
 
-    private static func find(_ id: ServerGroupID, _ connection: SQLiteConnection) throws -> Placed? {
+    private static func find(_ id: ServerGroupID, _ connection: SQLConnection) throws -> Placed? {
         guard var group = try connection.first(columns + " WHERE id = ?", [.text(id.rawValue)], record) else {
             return nil
         }

@@ -1,6 +1,6 @@
 internal import Crypto
 public import Model
-internal import SQLite
+internal import SQL
 
 /// One service as `os-services` lists it.
 public struct ServiceRecord: Sendable, Hashable {
@@ -59,7 +59,7 @@ public struct ServiceChanges: Sendable, Hashable {
 
 /// The services and when each was last heard of.
 public struct ServiceStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     /// By how much a heartbeat may overtake another on its way here. A record further ahead is from a clock that has gone
     /// back since.
@@ -116,11 +116,13 @@ public struct ServiceStore: Sendable {
     }
 
     public func list(host: HostName? = nil, binary: String? = nil) async throws -> [ServiceRecord] {
-        try await database.read { connection in
-            try connection.query(
-                Self.columns + " WHERE (? IS NULL OR host = ?) AND (? IS NULL OR binary_name = ?) ORDER BY id",
-                [SQLValue(host?.rawValue), SQLValue(host?.rawValue), SQLValue(binary), SQLValue(binary)],
-                Self.record)
+        // No `? IS NULL`: PostgreSQL cannot tell such a value's type.
+        let given = [("host = ?", host?.rawValue), ("binary_name = ?", binary)].compactMap { condition, value in
+            value.map { (condition: condition, value: SQLValue.text($0)) }
+        }
+        let filter = given.isEmpty ? "" : " WHERE " + given.map { $0.condition }.joined(separator: " AND ")
+        return try await database.read { connection in
+            try connection.query(Self.columns + filter + " ORDER BY id", given.map { $0.value }, Self.record)
         }
     }
 

@@ -1,8 +1,8 @@
-internal import SQLite
+internal import SQL
 
 /// Small values that every control process shares: keys, certificates, ids.
 public struct SettingsStore: Sendable {
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     public func value(_ name: String) async throws -> [UInt8]? {
         try await database.read { connection in

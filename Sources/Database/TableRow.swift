@@ -1,6 +1,6 @@
 internal import Crypto
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// One row of a table as a line of a copy: `["instances",["8d3d…",1,null,{"blob":"AAE="}]]`.
 struct TableRow: Sendable, Hashable {

@@ -1,3 +1,4 @@
+internal import SQL
 internal import Synchronization
 
 /// A place for one connection that several threads use in turn; opened at its first use.

@@ -1,3 +1,5 @@
+internal import SQL
+
 /// Runs a group of writes in one transaction, each in a savepoint of its own.
 struct GroupCommit {
     let connection: SQLiteConnection
@@ -31,11 +33,11 @@ struct GroupCommit {
     }
 
     /// Throws only when the whole transaction is lost; what the write's body threw stays with the write.
-    private func runInSavepoint(_ write: any QueuedWrite) throws(SQLiteError) {
+    private func runInSavepoint(_ write: any QueuedWrite) throws(SQLError) {
         try connection.execute("SAVEPOINT one_write")
         write.perform(on: connection)
         guard connection.isInTransaction else {
-            throw write.thrown as? SQLiteError ?? SQLiteError(.misuse, "a write ended its transaction by itself")
+            throw write.thrown as? SQLError ?? SQLError(.misuse, "a write ended its transaction by itself")
         }
         if write.thrown != nil { try connection.execute("ROLLBACK TO one_write") }
         try connection.execute("RELEASE one_write")

@@ -1,4 +1,5 @@
-internal import Model
+public import Model
+public import SQL
 internal import Synchronization
 internal import Telemetry
 
@@ -6,7 +7,7 @@ internal import Telemetry
 ///
 /// Every closure runs on a thread of its own pool, never on the cooperative one, and is not interrupted by cancellation:
 /// what was queued is written. Closures must be short and must not wait for anything.
-public final class SQLiteDatabase: Sendable {
+public final class SQLiteDatabase: SQLDatabase {
     public enum Location: Sendable, Hashable {
         case file(String)
         /// Gone with the object; one connection for reads and writes.
@@ -16,6 +17,8 @@ public final class SQLiteDatabase: Sendable {
     private static let readerLimit = 16
 
     private let writer: ConnectionSlot
+    /// `nil` for a database that is in memory.
+    private let turn: Mutex<WriteTurn?>
     private let readers: [ConnectionSlot]
     private let freeReaders: Mutex<[Int]>
     private let writeThread: BlockingExecutor
@@ -32,15 +35,15 @@ public final class SQLiteDatabase: Sendable {
     /// `busyTimeout`, then the call fails with `.busy`.
     public static func open(
         _ location: Location, readers: Int = 2, busyTimeout: Duration = .seconds(5)
-    ) async throws(SQLiteError) -> SQLiteDatabase {
+    ) async throws(SQLError) -> SQLiteDatabase {
         let database = SQLiteDatabase(location, readers: readers, busyTimeout: busyTimeout)
         do {
             try await database.writeThread.run { () throws in
                 // Reading the schema finds a file that is no database, or is damaged at its root, before anything else does.
-                _ = try database.writer.use { try $0.first("SELECT count(*) FROM sqlite_master") { $0.int(0) } }
+                _ = try database.writer.use { try $0.hasTable("") }
             }
         } catch {
-            throw error as? SQLiteError ?? SQLiteError(.misuse, "\(error)")
+            throw error as? SQLError ?? SQLError(.misuse, "\(error)")
         }
         return database
     }
@@ -50,11 +53,13 @@ public final class SQLiteDatabase: Sendable {
         switch location {
         case .memory:
             path = ":memory:"
+            turn = Mutex(nil)
             readers = []
             readThreads = nil
             writer = ConnectionSlot(path: path, role: .both, busyTimeout: busyTimeout)
         case .file(let file):
             path = file
+            turn = Mutex(WriteTurn(database: file, patience: busyTimeout))
             readers = (0..<min(max(count, 1), Self.readerLimit)).map { _ in
                 ConnectionSlot(path: file, role: .reader, busyTimeout: busyTimeout)
             }
@@ -74,9 +79,12 @@ public final class SQLiteDatabase: Sendable {
 
     /// Runs `body` in a writing transaction and returns once it is durable. What `body` throws undoes `body` alone.
     ///
-    /// Writes that arrive while a commit runs share the next one. Throws `.queueFull` when 10,000 wait already.
+    /// Writes that arrive while a commit runs share the next one. Throws `.queueFull` when 10,000 wait already. Whatever
+    /// `isolation`, one transaction writes at a time.
     @discardableResult
-    public func write<T: Sendable>(_ body: @escaping @Sendable (SQLiteConnection) throws -> T) async throws -> T {
+    public func write<T: Sendable>(
+        _ isolation: WriteIsolation, _ body: @escaping @Sendable (SQLConnection) throws -> T
+    ) async throws -> T {
         let write = Write(body)
         queueDepth.set(Double(try queue.append(write)))
         await writeThread.run {
@@ -87,15 +95,15 @@ public final class SQLiteDatabase: Sendable {
     }
 
     /// Runs `body` in a reading transaction: all its queries see one state of the database.
-    public func read<T: Sendable>(_ body: @escaping @Sendable (SQLiteConnection) throws -> T) async throws -> T {
-        guard !isClosed.withLock({ $0 }) else { throw SQLiteError(.closed, "the database is closed") }
+    public func read<T: Sendable>(_ body: @escaping @Sendable (SQLConnection) throws -> T) async throws -> T {
+        guard !isClosed.withLock({ $0 }) else { throw SQLError(.closed, "the database is closed") }
         guard let readThreads else {
             return try await writeThread.run { () throws in try self.writer.use { try $0.reading(body) } }
         }
         return try await readThreads.run { () throws in
             // There are as many readers as threads, so that one is always free.
             guard let index = self.freeReaders.withLock({ $0.popLast() }) else {
-                throw SQLiteError(.misuse, "more threads than readers")
+                throw SQLError(.misuse, "more threads than readers")
             }
             defer { self.freeReaders.withLock { $0.append(index) } }
             return try self.readers[index].use { try $0.reading(body) }
@@ -104,11 +112,23 @@ public final class SQLiteDatabase: Sendable {
 
     /// A number that changes whenever another process, or another `SQLiteDatabase`, wrote to the file.
     public func dataVersion() async throws -> Int64 {
-        guard !isClosed.withLock({ $0 }) else { throw SQLiteError(.closed, "the database is closed") }
+        guard !isClosed.withLock({ $0 }) else { throw SQLError(.closed, "the database is closed") }
         return try await writeThread.run { () throws in
             // On the writer's own connection, whose commits do not count for itself.
-            try self.writer.use { try $0.first("PRAGMA data_version") { $0.int64(0) } ?? 0 }
+            try self.writer.use { try SQLConnection($0).first("PRAGMA data_version") { $0.int64(0) } ?? 0 }
         }
+    }
+
+    /// This machine's time: the file is shared by processes of one machine.
+    public func now() -> Timestamp { WallClock.now() }
+
+    /// False: SQLite tells no other process of a change.
+    public func onChange(_ wake: @escaping @Sendable () -> Void) -> Bool { false }
+
+    public func migrate(_ schemas: [(component: String, migrations: [Migration])]) async throws {
+        let migration = try SchemaMigration(schemas)
+        guard try await !read({ try migration.isDone($0) }) else { return }
+        try await write { try migration.run($0) }
     }
 
     var waitingWrites: Int { queue.count }
@@ -122,6 +142,7 @@ public final class SQLiteDatabase: Sendable {
         await writeThread.run {
             while self.commitGroup() {}
             self.writer.close()
+            self.turn.withLock { $0 = nil }
         }
         readThreads?.shutdown()
         writeThread.shutdown()
@@ -135,8 +156,12 @@ public final class SQLiteDatabase: Sendable {
         guard !group.isEmpty else { return false }
         let start = ContinuousClock.now
         do {
-            let (unrun, isStuck) = try writer.use { connection in
-                (GroupCommit(connection: connection).run(group), connection.isInTransaction)
+            let (unrun, isStuck) = try turn.withLock { turn in
+                try turn?.take()
+                defer { turn?.end() }
+                return try writer.use { connection in
+                    (GroupCommit(connection: connection).run(group), connection.isInTransaction)
+                }
             }
             // A rollback that failed leaves its transaction open; a new connection starts clean.
             if isStuck { writer.close() }
@@ -150,10 +175,10 @@ public final class SQLiteDatabase: Sendable {
 }
 
 extension SQLiteConnection {
-    fileprivate func reading<T>(_ body: (SQLiteConnection) throws -> T) throws -> T {
+    fileprivate func reading<T>(_ body: (SQLConnection) throws -> T) throws -> T {
         try execute("BEGIN")
         do {
-            let value = try body(self)
+            let value = try body(SQLConnection(self))
             try execute("COMMIT")
             return value
         } catch {

@@ -1,7 +1,8 @@
 internal import CSQLite
+internal import SQL
 
 /// Owns a prepared statement; dropping it finalizes the statement.
-final class Statement {
+final class Statement: SQLRowSource {
     /// SQLite's own limit for one value.
     private static let sizeLimit = 1_000_000_000
 
@@ -9,7 +10,7 @@ final class Statement {
     private let pointer: OpaquePointer
     private let connection: OpaquePointer
 
-    init(_ sql: String, on connection: OpaquePointer) throws(SQLiteError) {
+    init(_ sql: String, on connection: OpaquePointer) throws(SQLError) {
         var made: OpaquePointer?
         var leftOver = 0
         var copy = sql
@@ -23,25 +24,25 @@ final class Statement {
             }
         }
         guard result == SQLITE_OK else { throw .last(connection, result: result, sql: sql) }
-        guard let made else { throw SQLiteError(.misuse, "the text holds no statement", sql: sql) }
+        guard let made else { throw SQLError(.misuse, "the text holds no statement", sql: sql) }
         guard leftOver == 0 || Statement.isBlank(sql.utf8.suffix(leftOver)) else {
             sqlite3_finalize(made)
-            throw SQLiteError(.misuse, "the text holds more than one statement", sql: sql)
+            throw SQLError(.misuse, "the text holds more than one statement", sql: sql)
         }
         (self.sql, pointer, self.connection) = (sql, made, connection)
     }
 
     deinit { sqlite3_finalize(pointer) }
 
-    func bind(_ values: [SQLValue]) throws(SQLiteError) {
+    func bind(_ values: [SQLValue]) throws(SQLError) {
         guard sqlite3_bind_parameter_count(pointer) == values.count else {
-            throw SQLiteError(
+            throw SQLError(
                 .misuse, "\(values.count) values for \(sqlite3_bind_parameter_count(pointer)) parameters", sql: sql)
         }
         for (index, value) in values.enumerated() {
             let position = Int32(index + 1)
             guard value.size <= Self.sizeLimit else {
-                throw SQLiteError(.misuse, "a value of \(value.size) bytes", sql: sql)
+                throw SQLError(.misuse, "a value of \(value.size) bytes", sql: sql)
             }
             let result: Int32
             switch value {
@@ -65,7 +66,7 @@ final class Statement {
     }
 
     /// Steps once; true when a row is there.
-    func step() throws(SQLiteError) -> Bool {
+    func step() throws(SQLError) -> Bool {
         switch sqlite3_step(pointer) {
         case SQLITE_ROW: return true
         case SQLITE_DONE: return false
@@ -73,7 +74,34 @@ final class Statement {
         }
     }
 
-    var row: SQLRow { SQLRow(pointer) }
+    func isNull(_ column: Int) -> Bool { sqlite3_column_type(pointer, Int32(column)) == SQLITE_NULL }
+
+    func text(_ column: Int) -> String {
+        // The pointer first, then its length: the length's call may convert the value and move it.
+        guard let start = sqlite3_column_text(pointer, Int32(column)) else { return "" }
+        let count = Int(sqlite3_column_bytes(pointer, Int32(column)))
+        return String(decoding: UnsafeBufferPointer(start: start, count: count), as: UTF8.self)
+    }
+
+    func int64(_ column: Int) -> Int64 { sqlite3_column_int64(pointer, Int32(column)) }
+
+    func double(_ column: Int) -> Double { sqlite3_column_double(pointer, Int32(column)) }
+
+    func blob(_ column: Int) -> [UInt8] {
+        guard let start = sqlite3_column_blob(pointer, Int32(column)) else { return [] }
+        let count = Int(sqlite3_column_bytes(pointer, Int32(column)))
+        return Array(UnsafeRawBufferPointer(start: start, count: count))
+    }
+
+    func value(_ column: Int) -> SQLValue {
+        switch sqlite3_column_type(pointer, Int32(column)) {
+        case SQLITE_NULL: .null
+        case SQLITE_INTEGER: .integer(int64(column))
+        case SQLITE_FLOAT: .real(double(column))
+        case SQLITE_BLOB: .blob(blob(column))
+        default: .text(text(column))
+        }
+    }
 
     /// Makes the statement ready for its next use and drops the values it held.
     func reset() {

@@ -1,3 +1,5 @@
+internal import SQL
+
 /// Prepared statements by text. A statement in use is out of the cache, so that a nested query of the same text gets its own.
 struct StatementCache {
     /// Enough for every statement of a store set; texts with lists of varying length push out the oldest.
@@ -7,7 +9,7 @@ struct StatementCache {
     private var lastUse: [String: UInt64] = [:]
     private var counter: UInt64 = 0
 
-    mutating func take(_ sql: String, on connection: OpaquePointer) throws(SQLiteError) -> Statement {
+    mutating func take(_ sql: String, on connection: OpaquePointer) throws(SQLError) -> Statement {
         if let known = statements.removeValue(forKey: sql) { return known }
         return try Statement(sql, on: connection)
     }

@@ -1,3 +1,4 @@
+internal import SQL
 internal import Synchronization
 
 /// One write that waits for its transaction, whatever its result's type.
@@ -18,10 +19,10 @@ final class Write<T: Sendable>: QueuedWrite {
         case settled(Result<T, any Error>)
     }
 
-    private let body: @Sendable (SQLiteConnection) throws -> T
+    private let body: @Sendable (SQLConnection) throws -> T
     private let state = Mutex<State>(.waiting)
 
-    init(_ body: @escaping @Sendable (SQLiteConnection) throws -> T) { self.body = body }
+    init(_ body: @escaping @Sendable (SQLConnection) throws -> T) { self.body = body }
 
     var isSettled: Bool {
         state.withLock { if case .settled = $0 { true } else { false } }
@@ -32,7 +33,7 @@ final class Write<T: Sendable>: QueuedWrite {
     }
 
     func perform(on connection: SQLiteConnection) {
-        let result = Result { try body(connection) }
+        let result = Result { try body(SQLConnection(connection)) }
         state.withLock { $0 = .performed(result) }
     }
 
@@ -50,7 +51,7 @@ final class Write<T: Sendable>: QueuedWrite {
     func value() throws -> T {
         try state.withLock { state in
             guard case .settled(let result) = state else {
-                throw SQLiteError(.misuse, "a write was asked for its result before it ran")
+                throw SQLError(.misuse, "a write was asked for its result before it ran")
             }
             return try result.get()
         }
@@ -66,11 +67,11 @@ final class WriteQueue: Sendable {
     private let waiting = Mutex<(writes: [any QueuedWrite], isClosed: Bool)>(([], false))
 
     /// Adds a write and gives the queue's length.
-    func append(_ write: any QueuedWrite) throws(SQLiteError) -> Int {
-        try waiting.withLock { (queue) throws(SQLiteError) in
-            guard !queue.isClosed else { throw SQLiteError(.closed, "the database is closed") }
+    func append(_ write: any QueuedWrite) throws(SQLError) -> Int {
+        try waiting.withLock { (queue) throws(SQLError) in
+            guard !queue.isClosed else { throw SQLError(.closed, "the database is closed") }
             guard queue.writes.count < Self.limit else {
-                throw SQLiteError(.queueFull(limit: Self.limit), "\(Self.limit) writes wait already")
+                throw SQLError(.queueFull(limit: Self.limit), "\(Self.limit) writes wait already")
             }
             queue.writes.append(write)
             return queue.writes.count

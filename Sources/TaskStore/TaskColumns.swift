@@ -1,6 +1,6 @@
 internal import FoundationEssentials
 internal import Model
-internal import SQLite
+internal import SQL
 internal import Tasks
 
 /// A task row as columns and back.

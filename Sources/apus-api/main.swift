@@ -10,10 +10,10 @@ let program = ServiceProgram(
 
 await program.run { context in
     let configuration = context.configuration
-    let database = try await ControlDatabase.open(path: DatabaseOptions.path(configuration))
+    let database = try await ControlDatabase.open(DatabaseOptions.location(configuration))
     let api = try await APIService(
         configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
-        now: WallClock.now)
+        now: database.now)
     context.ready("listens on port \(api.port)")
     try await api.run()
     await database.close()

@@ -11,10 +11,10 @@ let program = ServiceProgram(
 
 await program.run { context in
     let configuration = context.configuration
-    let database = try await ControlDatabase.open(path: DatabaseOptions.path(configuration))
+    let database = try await ControlDatabase.open(DatabaseOptions.location(configuration))
     let scheduler = try await SchedulerService(
         configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
-        now: WallClock.now)
+        now: database.now)
     context.ready("listening on port \(scheduler.port)")
     try await scheduler.run()
     await database.close()

@@ -59,13 +59,13 @@ struct ArchitectureTests {
     func transitive() {
         let package = PackageDescription(
             targets: [
-                .init(name: "CPostgres", type: "system"),
+                .init(name: "CPostgreSQL", type: "system"),
                 .init(name: "Model", dependencies: []),
-                .init(name: "Compute", dependencies: [.init("CPostgres")]),
+                .init(name: "Compute", dependencies: [.init("CPostgreSQL")]),
                 .init(name: "apus-compute", dependencies: [.init("Compute")]),
             ], dependencies: [])
         #expect(
-            Rules(package: package, lines: ImportLines([])).violations().contains("apus-compute carries CPostgres."))
+            Rules(package: package, lines: ImportLines([])).violations().contains("apus-compute carries CPostgreSQL."))
     }
 
     @Test("Import lines are found with their attributes, access levels and kinds, and nowhere else")

@@ -2,22 +2,22 @@
 struct Rules {
     /// From the bottom up. A target depends only on what stands before it.
     static let order = [
-        "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgres", "CGnuTLS", "CCrypt", "CSystem",
-        "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "Telemetry", "Configuration", "Crypto",
-        "Periodic", "Metadata",
+        "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgreSQL", "CGnuTLS", "CCrypt", "CSystem",
+        "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "SQL", "Telemetry", "Configuration",
+        "Crypto", "Periodic", "Metadata",
         "XML",
         "Processes", "HTTP",
-        "RPC", "SQLite",
+        "RPC", "SQLite", "PostgreSQL",
         "Tasks", "TaskStore", "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database",
         "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Notifications", "Simulation",
-        "CommandLine",
+        "CommandLine", "PostgreSQLServer",
         "apus-bench", "apus-compute", "apus-conductor", "apus-scheduler", "apus-api", "apus",
     ]
 
     /// The one target that may see each C library.
     static let owners: [String: String] = [
         "CLibvirt": "Libvirt", "CSQLite": "SQLite", "CMicroHTTPD": "HTTP", "CCurl": "HTTP", "CXML2": "XML",
-        "CPostgres": "Database", "CGnuTLS": "Crypto", "CCrypt": "Crypto",
+        "CPostgreSQL": "PostgreSQL", "CGnuTLS": "Crypto", "CCrypt": "Crypto",
     ]
 
     /// The C library itself: no wrapper could own it.
@@ -29,6 +29,8 @@ struct Rules {
         "GuestHardware": ["Model"],
         "HostTopology": ["Model", "GuestHardware"],
         "PCIDevices": ["Model"],
+        "SQL": ["Model"],
+        "TaskStore": ["Model", "SQL", "Telemetry", "RPC", "Tasks"],
         "Scheduling": ["Model", "GuestHardware", "HostTopology"],
         "Libvirt": ["CLibvirt", "CSystem", "Telemetry", "XML"],
         "Tasks": ["Model", "Telemetry"],
@@ -36,7 +38,7 @@ struct Rules {
     ]
 
     /// What the agent must not carry, directly or through another target.
-    static let forbiddenForAgent: Set<String> = ["CPostgres", "Database"]
+    static let forbiddenForAgent: Set<String> = ["CPostgreSQL", "PostgreSQL", "Database"]
 
     /// Modules of the toolchain that sources may import. Not Foundation: it brings ICU's 44 MB with it.
     static let toolchain: Set<String> = ["FoundationEssentials", "Glibc", "Synchronization"]

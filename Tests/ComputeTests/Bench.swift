@@ -4,6 +4,7 @@ import Foundation
 import HTTP
 import Model
 import RPC
+import SQL
 import SQLite
 import Synchronization
 import Tasks

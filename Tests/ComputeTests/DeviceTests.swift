@@ -1,6 +1,7 @@
 import Model
 import PCIDevices
 import RPC
+import SQL
 import SQLite
 import Testing
 

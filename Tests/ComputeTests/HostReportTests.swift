@@ -1,5 +1,6 @@
 import Model
 import RPC
+import SQL
 import SQLite
 import Testing
 

@@ -2,6 +2,7 @@ import HostTopology
 import Model
 import PCIDevices
 import RPC
+import SQL
 import SQLite
 import Testing
 

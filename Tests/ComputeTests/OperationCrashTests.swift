@@ -1,6 +1,7 @@
 import Crypto
 import Model
 import RPC
+import SQL
 import SQLite
 import Tasks
 import Testing

@@ -1,6 +1,7 @@
 import Crypto
 import Model
 import RPC
+import SQL
 import SQLite
 import Tasks
 import Telemetry
@@ -131,7 +132,7 @@ struct OutboxTests {
     }
 }
 
-private func drain(_ id: InstanceID, _ connection: SQLiteConnection) throws -> [OutboxRow] {
+private func drain(_ id: InstanceID, _ connection: SQLConnection) throws -> [OutboxRow] {
     var rows: [OutboxRow] = []
     while let row = try connection.outboxHead(id) {
         rows.append(row)

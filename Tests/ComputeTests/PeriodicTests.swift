@@ -1,6 +1,7 @@
 import Model
 import Periodic
 import RPC
+import SQL
 import SQLite
 import Synchronization
 import Telemetry

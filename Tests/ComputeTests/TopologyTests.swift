@@ -1,6 +1,7 @@
 import HostTopology
 import Model
 import RPC
+import SQL
 import SQLite
 import Testing
 

@@ -1,6 +1,7 @@
 import Database
 import Foundation
 import Model
+import SQL
 import SQLite
 import Testing
 
@@ -70,7 +71,7 @@ struct ControlDatabaseTests {
         do {
             _ = try await ControlDatabase.open(path: folder.file("db"))
             Issue.record("a newer schema was opened")
-        } catch let error as SQLiteError {
+        } catch let error as SQLError {
             guard case .newerSchema("control", found: 99, known: let known) = error.code else {
                 Issue.record("\(error)")
                 return
@@ -83,6 +84,6 @@ struct ControlDatabaseTests {
     func garbage() async throws {
         try Data("not a database, but long enough to look like one".utf8)
             .write(to: URL(fileURLWithPath: folder.file("db")))
-        await #expect(throws: SQLiteError.self) { _ = try await ControlDatabase.open(path: folder.file("db")) }
+        await #expect(throws: SQLError.self) { _ = try await ControlDatabase.open(path: folder.file("db")) }
     }
 }

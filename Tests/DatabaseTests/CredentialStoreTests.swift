@@ -9,8 +9,8 @@ struct CredentialStoreTests {
     private let admission = HostAdmission(
         url: "https://a:8783", hostSecretHash: [9], conductorSecret: "to-a", certificateFingerprint: "ff")
 
-    private func enrolled() async throws -> CredentialStore {
-        let credentials = try await makeDatabase().credentials
+    private func enrolled(_ engine: Engine = .sqlite) async throws -> CredentialStore {
+        let credentials = try await makeDatabase(engine).credentials
         try await credentials.enroll(host, tokenHash: [1], expiresAt: at(900), now: at(0))
         return credentials
     }
@@ -28,9 +28,9 @@ struct CredentialStoreTests {
         #expect(try await !credentials.admit(name, tokenHash: hash, admission, now: at(second)))
     }
 
-    @Test("Of many that use one token at once, one is admitted")
-    func race() async throws {
-        let credentials = try await enrolled()
+    @Test("Of many that use one token at once, one is admitted", arguments: Engine.allCases)
+    func race(engine: Engine) async throws {
+        let credentials = try await enrolled(engine)
         let admitted = try await withThrowingTaskGroup(of: Bool.self) { group in
             for _ in 0..<20 {
                 group.addTask { try await credentials.admit(host, tokenHash: [1], admission, now: at(1)) }
@@ -40,9 +40,9 @@ struct CredentialStoreTests {
         #expect(admitted == 1)
     }
 
-    @Test("An admitted host is known in both directions")
-    func admitted() async throws {
-        let credentials = try await enrolled()
+    @Test("An admitted host is known in both directions", arguments: Engine.allCases)
+    func admitted(engine: Engine) async throws {
+        let credentials = try await enrolled(engine)
         #expect(try await credentials.secret(toward: host) == nil)
         #expect(try await credentials.admit(host, tokenHash: [1], admission, now: at(5)))
         #expect(try await credentials.secret(toward: host) == "to-a")
@@ -54,9 +54,10 @@ struct CredentialStoreTests {
         #expect(try await credentials.hosts() == [found])
     }
 
-    @Test("A second enrolment voids the first token; joining again ends the old credentials")
-    func rotation() async throws {
-        let credentials = try await enrolled()
+    @Test(
+        "A second enrolment voids the first token; joining again ends the old credentials", arguments: Engine.allCases)
+    func rotation(engine: Engine) async throws {
+        let credentials = try await enrolled(engine)
         #expect(try await credentials.admit(host, tokenHash: [1], admission, now: at(1)))
         try await credentials.enroll(host, tokenHash: [2], expiresAt: at(900), now: at(2))
         // Until it joins again the host goes on with what it has.
@@ -71,9 +72,9 @@ struct CredentialStoreTests {
         #expect(try await credentials.secret(toward: host) == "new")
     }
 
-    @Test("A revoked host has nothing left, and may be enrolled again")
-    func revocation() async throws {
-        let credentials = try await enrolled()
+    @Test("A revoked host has nothing left, and may be enrolled again", arguments: Engine.allCases)
+    func revocation(engine: Engine) async throws {
+        let credentials = try await enrolled(engine)
         #expect(try await credentials.admit(host, tokenHash: [1], admission, now: at(1)))
         try await credentials.enroll(host, tokenHash: [2], expiresAt: at(900), now: at(2))
         try await credentials.revoke(host, now: at(3))
@@ -87,9 +88,10 @@ struct CredentialStoreTests {
         #expect(try await credentials.host(host)?.revokedAt == nil)
     }
 
-    @Test("A service's credential is verified for its receiver only, until it makes the next")
-    func services() async throws {
-        let credentials = try await makeDatabase().credentials
+    @Test(
+        "A service's credential is verified for its receiver only, until it makes the next", arguments: Engine.allCases)
+    func services(engine: Engine) async throws {
+        let credentials = try await makeDatabase(engine).credentials
         let mint = ServiceCredentials(credentials: credentials, role: "api", host: "c1", now: { at(1) })
         let first = try await mint.mint(toward: "conductor")
         let conductor = DatabasePeerVerifier(credentials: credentials, receiver: "conductor")

@@ -3,6 +3,10 @@ import Foundation
 import Model
 import Tasks
 
+#if PostgreSQL
+    import PostgreSQLServer
+#endif
+
 /// A folder of its own for one test, removed with it.
 final class TemporaryFolder: Sendable {
     let path: String
@@ -19,7 +23,24 @@ final class TemporaryFolder: Sendable {
 
 func at(_ second: Int64) -> Timestamp { Timestamp(seconds: second) }
 
-func makeDatabase() async throws -> ControlDatabase { try await ControlDatabase.open(path: nil, now: { at(0) }) }
+/// What the stores keep their promises on.
+enum Engine: Sendable, CaseIterable {
+    case sqlite
+    #if PostgreSQL
+        case postgresql
+    #endif
+}
+
+func makeDatabase(_ engine: Engine = .sqlite) async throws -> ControlDatabase {
+    switch engine {
+    case .sqlite: return try await ControlDatabase.open(path: nil, now: { at(0) })
+    #if PostgreSQL
+        case .postgresql:
+            let url = try await PostgreSQLServer.shared().makeDatabase()
+            return try await ControlDatabase.open(.server(url: url, connections: 3), now: { at(0) })
+    #endif
+    }
+}
 
 let smallFlavor = Flavor(id: FlavorID("2"), name: "m1.small", vcpus: 1, memoryMiB: 2_048, rootGiB: 20)
 

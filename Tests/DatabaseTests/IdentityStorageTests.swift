@@ -6,12 +6,20 @@ import Testing
 /// Both storages keep the same promises.
 @Suite("Identity's records")
 struct IdentityStorageTests {
-    enum Kind: CaseIterable { case memory, database }
+    enum Kind: CaseIterable {
+        case memory, sqlite
+        #if PostgreSQL
+            case postgresql
+        #endif
+    }
 
     private func make(_ kind: Kind) async throws -> any IdentityStorage {
         switch kind {
-        case .memory: MemoryIdentityStorage()
-        case .database: try await makeDatabase().identity
+        case .memory: return MemoryIdentityStorage()
+        case .sqlite: return try await makeDatabase(.sqlite).identity
+        #if PostgreSQL
+            case .postgresql: return try await makeDatabase(.postgresql).identity
+        #endif
         }
     }
 

@@ -6,12 +6,20 @@ import Testing
 /// Both storages keep the same promises.
 @Suite("Image records")
 struct ImageStorageTests {
-    enum Kind: CaseIterable { case memory, database }
+    enum Kind: CaseIterable {
+        case memory, sqlite
+        #if PostgreSQL
+            case postgresql
+        #endif
+    }
 
     private func make(_ kind: Kind) async throws -> any ImageStorage {
         switch kind {
-        case .memory: MemoryImageStorage()
-        case .database: try await makeDatabase().images
+        case .memory: return MemoryImageStorage()
+        case .sqlite: return try await makeDatabase(.sqlite).images
+        #if PostgreSQL
+            case .postgresql: return try await makeDatabase(.postgresql).images
+        #endif
         }
     }
 

@@ -5,8 +5,8 @@ import Testing
 @Suite("Lists of instances")
 struct InstanceListTests {
     /// a…f, created at 1…6; b and e are of project q, c is deleted, d is on host h, f is in error.
-    private func makeFilled() async throws -> ControlDatabase {
-        let database = try await makeDatabase()
+    private func makeFilled(_ engine: Engine = .sqlite) async throws -> ControlDatabase {
+        let database = try await makeDatabase(engine)
         let instances = ["a", "b", "c", "d", "e", "f"].enumerated().map { index, id in
             plainInstance(id, project: id == "b" || id == "e" ? "q" : "p", at: Int64(index + 1))
         }
@@ -33,9 +33,9 @@ struct InstanceListTests {
         return try await database.instances.list(query).map(\.id.rawValue).joined()
     }
 
-    @Test("Newest first, without what is deleted")
-    func order() async throws {
-        let database = try await makeFilled()
+    @Test("Newest first, without what is deleted", arguments: Engine.allCases)
+    func order(engine: Engine) async throws {
+        let database = try await makeFilled(engine)
         #expect(try await ids(database) { _ in } == "fedba")
     }
 
@@ -55,9 +55,9 @@ struct InstanceListTests {
         #expect(try await ids(database, change) == expected)
     }
 
-    @Test("Filters hold together")
-    func filters() async throws {
-        let database = try await makeFilled()
+    @Test("Filters hold together", arguments: Engine.allCases)
+    func filters(engine: Engine) async throws {
+        let database = try await makeFilled(engine)
         let found = try await ids(database) { query in
             query.projectID = ProjectID("p")
             query.vmStates = [.building]
@@ -85,9 +85,9 @@ struct InstanceListTests {
         #expect(found == whole && whole.count == 5)
     }
 
-    @Test("A limit counts what matches, not what was read")
-    func limitOfMatches() async throws {
-        let database = try await makeFilled()
+    @Test("A limit counts what matches, not what was read", arguments: Engine.allCases)
+    func limitOfMatches(engine: Engine) async throws {
+        let database = try await makeFilled(engine)
         let found = try await ids(database) { query in
             query.limit = 1
             query.matches = { $0.id == InstanceID("a") }
@@ -97,18 +97,18 @@ struct InstanceListTests {
         #expect(try await ids(database) { $0.limit = -5 } == "")
     }
 
-    @Test("A marker that was deleted meanwhile keeps its place; an unknown one is named")
-    func markers() async throws {
-        let database = try await makeFilled()
+    @Test("A marker that was deleted meanwhile keeps its place; an unknown one is named", arguments: Engine.allCases)
+    func markers(engine: Engine) async throws {
+        let database = try await makeFilled(engine)
         #expect(try await ids(database) { $0.marker = InstanceID("c") } == "ba")
         await #expect(throws: StoreError.notFound("marker x")) {
             _ = try await ids(database) { $0.marker = InstanceID("x") }
         }
     }
 
-    @Test("Values are bound, never written into the statement")
-    func injection() async throws {
-        let database = try await makeFilled()
+    @Test("Values are bound, never written into the statement", arguments: Engine.allCases)
+    func injection(engine: Engine) async throws {
+        let database = try await makeFilled(engine)
         let hostile = "p' OR '1'='1"
         #expect(try await ids(database) { $0.projectID = ProjectID(hostile) } == "")
         #expect(try await ids(database) { $0.reservationID = hostile } == "")
@@ -117,9 +117,9 @@ struct InstanceListTests {
         }
     }
 
-    @Test("A host's live instances, oldest first")
-    func onHost() async throws {
-        let database = try await makeFilled()
+    @Test("A host's live instances, oldest first", arguments: Engine.allCases)
+    func onHost(engine: Engine) async throws {
+        let database = try await makeFilled(engine)
         _ = try await database.instances.update(InstanceID("a"), now: at(30)) { $0.host = HostName("h") }
         #expect(try await database.instances.list(on: HostName("h")).map(\.id.rawValue) == ["a", "d"])
         #expect(try await database.instances.list(on: HostName("x")).isEmpty)

@@ -7,9 +7,9 @@ import Testing
 struct InstanceStoreTests {
     private struct Refused: Error {}
 
-    @Test("An instance comes back with everything that was in it, and a number")
-    func roundTrip() async throws {
-        let database = try await makeDatabase()
+    @Test("An instance comes back with everything that was in it, and a number", arguments: Engine.allCases)
+    func roundTrip(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         var expected = fullInstance()
         let made = try await database.instances.create([expected], actions: [], tasks: [])
         expected.number = 1
@@ -18,9 +18,9 @@ struct InstanceStoreTests {
         #expect(try await database.instances.find(InstanceID("other")) == nil)
     }
 
-    @Test("Instances, actions and tasks are there together, or not at all")
-    func together() async throws {
-        let database = try await makeDatabase()
+    @Test("Instances, actions and tasks are there together, or not at all", arguments: Engine.allCases)
+    func together(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         let instances = [plainInstance("a"), plainInstance("b")]
         await #expect(throws: TaskError.duplicate(TaskID("t"))) {
             try await database.instances.create(
@@ -39,9 +39,11 @@ struct InstanceStoreTests {
         #expect(try await database.actions.find(InstanceID("b"), RequestID("req-1")) == makeAction("b"))
     }
 
-    @Test("Admission sees the usage in the same transaction: of many at once only as many pass as fit")
-    func admission() async throws {
-        let database = try await makeDatabase()
+    @Test(
+        "Admission sees the usage in the same transaction: of many at once only as many pass as fit",
+        arguments: Engine.allCases)
+    func admission(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         let accepted = await withTaskGroup(of: Bool.self) { group in
             for number in 0..<20 {
                 group.addTask {
@@ -61,9 +63,9 @@ struct InstanceStoreTests {
         #expect(try await database.instances.usage(of: ProjectID("q")).project.instances == 0)
     }
 
-    @Test("A change is made on the row as it is, and dates it")
-    func update() async throws {
-        let database = try await makeDatabase()
+    @Test("A change is made on the row as it is, and dates it", arguments: Engine.allCases)
+    func update(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
         let changed = try await database.instances.update(InstanceID("a"), generation: 1, now: at(9)) { instance in
             instance.taskState = .spawning
@@ -73,9 +75,11 @@ struct InstanceStoreTests {
         #expect(try await database.instances.find(InstanceID("a")) == changed)
     }
 
-    @Test("A change of an older generation is refused with the row as it is; nothing is written")
-    func conflict() async throws {
-        let database = try await makeDatabase()
+    @Test(
+        "A change of an older generation is refused with the row as it is; nothing is written",
+        arguments: Engine.allCases)
+    func conflict(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [makeAction("a")], tasks: [])
         let current = try await database.instances.update(InstanceID("a"), now: at(5)) { $0.fence.generation = 2 }
         let end = ActionEnd(requestID: RequestID("req-1"), at: at(6), failed: false, event: nil)
@@ -89,9 +93,9 @@ struct InstanceStoreTests {
         #expect(try await database.actions.find(InstanceID("a"), RequestID("req-1"))?.finishedAt == nil)
     }
 
-    @Test("What the change throws leaves everything as it was")
-    func refusedChange() async throws {
-        let database = try await makeDatabase()
+    @Test("What the change throws leaves everything as it was", arguments: Engine.allCases)
+    func refusedChange(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
         await #expect(throws: Refused.self) {
             _ = try await database.instances.update(
@@ -105,9 +109,11 @@ struct InstanceStoreTests {
         #expect(try await database.actions.list(InstanceID("a")).isEmpty)
     }
 
-    @Test("A change carries its action and its tasks; its end carries the action's end and event")
-    func changeWithTask() async throws {
-        let database = try await makeDatabase()
+    @Test(
+        "A change carries its action and its tasks; its end carries the action's end and event",
+        arguments: Engine.allCases)
+    func changeWithTask(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
         _ = try await database.instances.update(
             InstanceID("a"), now: at(5), action: makeAction("a"),
@@ -125,9 +131,9 @@ struct InstanceStoreTests {
         #expect(try await database.actions.events(InstanceID("a"), RequestID("req-1")) == [event])
     }
 
-    @Test("Of many changes at once none is lost")
-    func concurrency() async throws {
-        let database = try await makeDatabase()
+    @Test("Of many changes at once none is lost", arguments: Engine.allCases)
+    func concurrency(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<100 {
@@ -140,9 +146,9 @@ struct InstanceStoreTests {
         #expect(try await database.instances.find(InstanceID("a"))?.progress == 100)
     }
 
-    @Test("A deleted instance is found only when asked for, and takes nothing")
-    func deleted() async throws {
-        let database = try await makeDatabase()
+    @Test("A deleted instance is found only when asked for, and takes nothing", arguments: Engine.allCases)
+    func deleted(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
         _ = try await database.instances.update(InstanceID("a"), now: at(5)) { instance in
             instance.vmState = .deleted
@@ -153,17 +159,17 @@ struct InstanceStoreTests {
         #expect(try await database.instances.usage(of: ProjectID("p")).project.instances == 0)
     }
 
-    @Test("An unknown instance is named")
-    func unknown() async throws {
-        let database = try await makeDatabase()
+    @Test("An unknown instance is named", arguments: Engine.allCases)
+    func unknown(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         await #expect(throws: StoreError.notFound("Instance x")) {
             _ = try await database.instances.update(InstanceID("x"), now: at(1)) { _ in }
         }
     }
 
-    @Test("The actions of an instance come newest first; each request once")
-    func actions() async throws {
-        let database = try await makeDatabase()
+    @Test("The actions of an instance come newest first; each request once", arguments: Engine.allCases)
+    func actions(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         let actions = [
             makeAction("a", request: "req-1", at: 1), makeAction("a", request: "req-2", at: 2),
             makeAction("a", request: "req-2", at: 3),

@@ -1,5 +1,5 @@
 import Model
-import SQLite
+import SQL
 import Testing
 
 @testable import Database
@@ -25,9 +25,9 @@ struct NotificationStoreTests {
         ) { $0.vmState = failed ? .error : .active }
     }
 
-    @Test("Without a sink nothing is written down")
-    func off() async throws {
-        let database = try await makeDatabase()
+    @Test("Without a sink nothing is written down", arguments: Engine.allCases)
+    func off(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         try await make(database, "a")
         #expect(try await database.notifications.waiting(for: "s", limit: 10).isEmpty)
         try await database.notifications.setSinks(["s"])
@@ -35,9 +35,11 @@ struct NotificationStoreTests {
         await database.close()
     }
 
-    @Test("A request is told when it is accepted and when it has ended, once, with what the instance was then")
-    func request() async throws {
-        let database = try await makeDatabase()
+    @Test(
+        "A request is told when it is accepted and when it has ended, once, with what the instance was then",
+        arguments: Engine.allCases)
+    func request(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         try await database.notifications.setSinks(["s"])
         try await make(database, "a")
         try await end(database, "a")
@@ -64,9 +66,9 @@ struct NotificationStoreTests {
         await database.close()
     }
 
-    @Test("What every sink has is forgotten; a sink that is gone holds nothing up")
-    func sinks() async throws {
-        let database = try await makeDatabase()
+    @Test("What every sink has is forgotten; a sink that is gone holds nothing up", arguments: Engine.allCases)
+    func sinks(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         let store = database.notifications
         try await store.setSinks(["one", "two"])
         for id in ["a", "b", "c"] { try await make(database, id) }
@@ -83,9 +85,11 @@ struct NotificationStoreTests {
         await database.close()
     }
 
-    @Test("One owner has a sink at a time; another gets it when the time is over, and the first changes nothing then")
-    func lease() async throws {
-        let database = try await makeDatabase()
+    @Test(
+        "One owner has a sink at a time; another gets it when the time is over, and the first changes nothing then",
+        arguments: Engine.allCases)
+    func lease(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         let store = database.notifications
         try await store.setSinks(["s"])
         try await make(database, "a")
@@ -100,9 +104,9 @@ struct NotificationStoreTests {
         await database.close()
     }
 
-    @Test("What is undone is not told")
-    func undone() async throws {
-        let database = try await makeDatabase()
+    @Test("What is undone is not told", arguments: Engine.allCases)
+    func undone(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         try await database.notifications.setSinks(["s"])
         struct No: Error {}
         await #expect(throws: No.self) {

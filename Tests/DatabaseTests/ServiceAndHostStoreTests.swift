@@ -8,9 +8,11 @@ struct ServiceStoreTests {
         ServiceHeartbeat(host: HostName(host), binary: "nova-compute", version: version, at: at(second))
     }
 
-    @Test("The first heartbeat makes a service; later ones date it, and an old one does not take it back")
-    func heartbeats() async throws {
-        let services = try await makeDatabase().services
+    @Test(
+        "The first heartbeat makes a service; later ones date it, and an old one does not take it back",
+        arguments: Engine.allCases)
+    func heartbeats(engine: Engine) async throws {
+        let services = try await makeDatabase(engine).services
         try await services.record([beat("a", 10), beat("b", 10)])
         try await services.record([beat("a", 20, version: 2), beat("a", 15, version: 2)])
         let found = try #require(try await services.find(host: HostName("a"), binary: "nova-compute"))
@@ -21,9 +23,9 @@ struct ServiceStoreTests {
         #expect(try await services.list(binary: "nova-conductor").isEmpty)
     }
 
-    @Test("After the clock has gone back, heartbeats count again at once")
-    func clockBack() async throws {
-        let services = try await makeDatabase().services
+    @Test("After the clock has gone back, heartbeats count again at once", arguments: Engine.allCases)
+    func clockBack(engine: Engine) async throws {
+        let services = try await makeDatabase(engine).services
         try await services.record([beat("a", 10_000)])
         try await services.record([beat("a", 100)])
         #expect(try await services.list().first?.lastSeenAt == at(100))
@@ -41,9 +43,9 @@ struct ServiceStoreTests {
         #expect(!down.isUp(now: at(10), downAfter: .seconds(25)))
     }
 
-    @Test("A change touches only what it names; heartbeats leave it alone")
-    func change() async throws {
-        let services = try await makeDatabase().services
+    @Test("A change touches only what it names; heartbeats leave it alone", arguments: Engine.allCases)
+    func change(engine: Engine) async throws {
+        let services = try await makeDatabase(engine).services
         try await services.record([beat("a", 10)])
         let uuid = try #require(try await services.list().first?.uuid)
         _ = try await services.change(uuid: uuid, isDisabled: true, disabledReason: "repair")
@@ -55,9 +57,11 @@ struct ServiceStoreTests {
         #expect(try await services.find(uuid: uuid) == found)
     }
 
-    @Test("An unknown service is named; a deleted one comes back with its next heartbeat, as another")
-    func delete() async throws {
-        let services = try await makeDatabase().services
+    @Test(
+        "An unknown service is named; a deleted one comes back with its next heartbeat, as another",
+        arguments: Engine.allCases)
+    func delete(engine: Engine) async throws {
+        let services = try await makeDatabase(engine).services
         await #expect(throws: StoreError.notFound("Service x")) { try await services.change(uuid: "x") }
         try await services.record([beat("a", 10)])
         let uuid = try #require(try await services.list().first?.uuid)
@@ -71,9 +75,9 @@ struct ServiceStoreTests {
 
 @Suite("Hosts")
 struct HostStoreTests {
-    @Test("A report comes back whole")
-    func roundTrip() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test("A report comes back whole", arguments: Engine.allCases)
+    func roundTrip(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         let report = makeReport("a")
         #expect(try await hosts.record(report, now: at(2)))
         let found = try #require(try await hosts.find(HostName("a")))
@@ -91,9 +95,11 @@ struct HostStoreTests {
         #expect(try await hosts.find(HostName("a"))?.report.used.memoryMiB == (isTaken ? 99 : 512))
     }
 
-    @Test("A machine that reports under another's name is refused until the host's record is deleted")
-    func otherMachine() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test(
+        "A machine that reports under another's name is refused until the host's record is deleted",
+        arguments: Engine.allCases)
+    func otherMachine(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         try await hosts.record(makeReport("a", uuid: "u1", sequence: 5), now: at(1))
         let stranger = makeReport("a", uuid: "u2", sequence: 9, measuredAt: 9, usedMiB: 99)
         let refusal = StoreError.otherMachine(host: HostName("a"), known: "u1", given: "u2")
@@ -108,9 +114,11 @@ struct HostStoreTests {
         #expect(try await hosts.find(HostName("a"))?.report.uuid == "u2")
     }
 
-    @Test("A change brings the report that it builds on up to date; one that says nothing writes nothing")
-    func change() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test(
+        "A change brings the report that it builds on up to date; one that says nothing writes nothing",
+        arguments: Engine.allCases)
+    func change(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         let (host, first) = (HostName("a"), makeReport("a", sequence: 5, measuredAt: 10))
         try await hosts.record(first, now: at(10))
         let stored = try #require(try await hosts.find(host))
@@ -154,9 +162,9 @@ struct HostStoreTests {
         )
     }
 
-    @Test("A change to what no host can have is refused")
-    func absurdChange() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test("A change to what no host can have is refused", arguments: Engine.allCases)
+    func absurdChange(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         try await hosts.record(makeReport("a", sequence: 5), now: at(1))
         var usage = HostUsage()
         usage.used = Resources(vcpus: .max, memoryMiB: 1, diskGiB: 1)
@@ -166,9 +174,9 @@ struct HostStoreTests {
         }
     }
 
-    @Test("Changes are told once each, the newest state only, deletions included")
-    func changes() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test("Changes are told once each, the newest state only, deletions included", arguments: Engine.allCases)
+    func changes(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         for name in ["a", "b", "c"] { try await hosts.record(makeReport(name), now: at(1)) }
         let first = try await hosts.changes(since: 0)
         #expect(first.map(\.report.host.rawValue) == ["a", "b", "c"])
@@ -187,18 +195,18 @@ struct HostStoreTests {
         #expect(try await hosts.find(HostName("b")) == nil)
     }
 
-    @Test("A deleted host that reports again is back, under its old number")
-    func comesBack() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test("A deleted host that reports again is back, under its old number", arguments: Engine.allCases)
+    func comesBack(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         try await hosts.record(makeReport("a"), now: at(1))
         try await hosts.delete(HostName("a"), now: at(2))
         try await hosts.record(makeReport("a", sequence: 2, measuredAt: 3), now: at(3))
         #expect(try await hosts.find(HostName("a"))?.id == 1)
     }
 
-    @Test("Two hosts with one uuid are told apart by refusing the second")
-    func sameUUID() async throws {
-        let hosts = try await makeDatabase().hosts
+    @Test("Two hosts with one uuid are told apart by refusing the second", arguments: Engine.allCases)
+    func sameUUID(engine: Engine) async throws {
+        let hosts = try await makeDatabase(engine).hosts
         try await hosts.record(makeReport("a", uuid: "u"), now: at(1))
         await #expect(throws: StoreError.exists("Host uuid u of host a")) {
             try await hosts.record(makeReport("b", uuid: "u"), now: at(1))

@@ -6,9 +6,9 @@ import Testing
 
 @Suite("Flavors")
 struct FlavorStoreTests {
-    @Test("A new database offers the six defaults, smallest first")
-    func defaults() async throws {
-        let flavors = try await makeDatabase().flavors
+    @Test("A new database offers the six defaults, smallest first", arguments: Engine.allCases)
+    func defaults(engine: Engine) async throws {
+        let flavors = try await makeDatabase(engine).flavors
         let names = try await flavors.list().map { "\($0.id) \($0.name) \($0.vcpus) \($0.memoryMiB) \($0.rootGiB)" }
         #expect(
             names == [
@@ -28,9 +28,9 @@ struct FlavorStoreTests {
         #expect(try await second.flavors.list().count == 5)
     }
 
-    @Test("Id and name are unique, each by itself")
-    func duplicates() async throws {
-        let flavors = try await makeDatabase().flavors
+    @Test("Id and name are unique, each by itself", arguments: Engine.allCases)
+    func duplicates(engine: Engine) async throws {
+        let flavors = try await makeDatabase(engine).flavors
         let made = Flavor(id: FlavorID("x"), name: "big", vcpus: 1, memoryMiB: 1, rootGiB: 0, extraSpecs: ["a:b": "c"])
         try await flavors.create(made, now: at(1))
         #expect(try await flavors.find(FlavorID("x")) == made)
@@ -42,9 +42,9 @@ struct FlavorStoreTests {
         await #expect(throws: StoreError.exists("Flavor with name big")) { try await flavors.create(other, now: at(1)) }
     }
 
-    @Test("Extra specs change; an unknown flavor is named")
-    func change() async throws {
-        let flavors = try await makeDatabase().flavors
+    @Test("Extra specs change; an unknown flavor is named", arguments: Engine.allCases)
+    func change(engine: Engine) async throws {
+        let flavors = try await makeDatabase(engine).flavors
         let changed = try await flavors.update(FlavorID("1")) { $0.extraSpecs["hw:cpu_policy"] = "shared" }
         #expect(try await flavors.find(FlavorID("1")) == changed)
         await #expect(throws: StoreError.notFound("Flavor x")) { try await flavors.delete(FlavorID("x")) }
@@ -58,9 +58,9 @@ struct KeyPairStoreTests {
         KeyPair(name: name, userID: UserID(user), publicKey: "ssh-rsa A", fingerprint: "aa:bb", createdAt: at(1))
     }
 
-    @Test("A name is one user's own")
-    func names() async throws {
-        let pairs = try await makeDatabase().keyPairs
+    @Test("A name is one user's own", arguments: Engine.allCases)
+    func names(engine: Engine) async throws {
+        let pairs = try await makeDatabase(engine).keyPairs
         for user in ["u", "v"] { try await pairs.create(pair("k", user: user), limit: 10) }
         try await pairs.create(pair("a"), limit: 10)
         await #expect(throws: StoreError.exists("Key pair 'k'")) { try await pairs.create(pair("k"), limit: 10) }
@@ -72,9 +72,9 @@ struct KeyPairStoreTests {
         await #expect(throws: StoreError.notFound("Keypair k")) { try await pairs.delete("k", of: UserID("u")) }
     }
 
-    @Test("The quota counts one user's pairs; -1 means no limit")
-    func quota() async throws {
-        let pairs = try await makeDatabase().keyPairs
+    @Test("The quota counts one user's pairs; -1 means no limit", arguments: Engine.allCases)
+    func quota(engine: Engine) async throws {
+        let pairs = try await makeDatabase(engine).keyPairs
         try await pairs.create(pair("a"), limit: 1)
         await #expect(throws: KeyPairLimitReached.self) { try await pairs.create(pair("b"), limit: 1) }
         try await pairs.create(pair("b", user: "v"), limit: 1)
@@ -84,9 +84,9 @@ struct KeyPairStoreTests {
 
 @Suite("Settings")
 struct SettingsStoreTests {
-    @Test("Of two that establish the same names, both use the first one's values")
-    func establish() async throws {
-        let settings = try await makeDatabase().settings
+    @Test("Of two that establish the same names, both use the first one's values", arguments: Engine.allCases)
+    func establish(engine: Engine) async throws {
+        let settings = try await makeDatabase(engine).settings
         #expect(try await settings.value("a") == nil)
         let mine = ["a": [1] as [UInt8], "b": [2]]
         #expect(try await settings.establish(mine) == mine)
@@ -94,9 +94,9 @@ struct SettingsStoreTests {
         #expect(try await settings.value("b") == [2])
     }
 
-    @Test("Half a set is a contradiction")
-    func half() async throws {
-        let settings = try await makeDatabase().settings
+    @Test("Half a set is a contradiction", arguments: Engine.allCases)
+    func half(engine: Engine) async throws {
+        let settings = try await makeDatabase(engine).settings
         _ = try await settings.establish(["a": [1]])
         await #expect(throws: StoreError.self) { _ = try await settings.establish(["a": [1], "b": [2]]) }
         #expect(try await settings.value("b") == nil)
@@ -113,9 +113,9 @@ struct OperationReportStoreTests {
             steps: [ReportOperation.StepTiming(name: "claim", milliseconds: 0.5)], endedAt: at(3))
     }
 
-    @Test("The first report of a task from a host stays, until it is trimmed")
-    func first() async throws {
-        let reports = try await makeDatabase().reports
+    @Test("The first report of a task from a host stays, until it is trimmed", arguments: Engine.allCases)
+    func first(engine: Engine) async throws {
+        let reports = try await makeDatabase(engine).reports
         try await reports.record(report("t", host: "a", power: .running), now: at(3))
         try await reports.record(report("t", host: "a", power: .crashed), now: at(4))
         try await reports.record(report("t", host: "b", power: .shutdown), now: at(5))
@@ -126,9 +126,9 @@ struct OperationReportStoreTests {
         #expect(try await reports.find(task: TaskID("t"), host: HostName("b"))?.powerState == .shutdown)
     }
 
-    @Test("A report is kept, however old, until the task that waits for it has ended")
-    func unfinished() async throws {
-        let database = try await makeDatabase()
+    @Test("A report is kept, however old, until the task that waits for it has ended", arguments: Engine.allCases)
+    func unfinished(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         var row = TaskRow(
             id: TaskID("t"), kind: "k", requestID: RequestID("r"), state: Array("{}".utf8), generation: 1,
             createdAt: at(1))
@@ -148,9 +148,11 @@ struct QuotaStoreTests {
     private let project = ProjectID("p")
     private let user = UserID("u")
 
-    @Test("Limits are found by user, project, class and configuration, and removed with their owner")
-    func order() async throws {
-        let database = try await makeDatabase()
+    @Test(
+        "Limits are found by user, project, class and configuration, and removed with their owner",
+        arguments: Engine.allCases)
+    func order(engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
         let (quotas, configured) = (database.quotas, QuotaLimits(instances: 1))
         #expect(try await quotas.limits(of: project, user: user, configured: configured).user == configured)
         #expect(try await quotas.setDefaults([.instances: 2], configured: configured)[.instances] == 2)
@@ -165,10 +167,10 @@ struct QuotaStoreTests {
         #expect(try await quotas.defaults(configured: configured)[.cores] == 20)
     }
 
-    @Test("What is admitted is decided on what is used then; a refusal changes nothing")
-    func admission() async throws {
+    @Test("What is admitted is decided on what is used then; a refusal changes nothing", arguments: Engine.allCases)
+    func admission(engine: Engine) async throws {
         struct Refused: Error {}
-        let database = try await makeDatabase()
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create([plainInstance("a")], actions: [], tasks: [])
         await #expect(throws: Refused.self) {
             try await database.quotas.set([.cores: 0], of: project, configured: QuotaLimits()) { limits, inUse in

@@ -1,5 +1,5 @@
 import Model
-import SQLite
+import SQL
 import Synchronization
 import Tasks
 import Testing
@@ -9,8 +9,8 @@ import Testing
 @Suite("Checking, purging and copying a database")
 struct UpkeepTests {
     /// A database with a user, a host, a server that runs, one that was deleted, an image's worth of everything.
-    private func filled() async throws -> ControlDatabase {
-        let database = try await makeDatabase()
+    private func filled(_ engine: Engine) async throws -> ControlDatabase {
+        let database = try await makeDatabase(engine)
         _ = try await database.instances.create(
             [fullInstance("runs"), plainInstance("gone", at: 2)],
             actions: [makeAction("runs"), makeAction("gone", request: "req-2")], tasks: [])
@@ -33,16 +33,16 @@ struct UpkeepTests {
         return database
     }
 
-    @Test("A sound database has no findings")
-    func sound() async throws {
-        let database = try await filled()
+    @Test("A sound database has no findings", arguments: Engine.allCases)
+    func sound(_ engine: Engine) async throws {
+        let database = try await filled(engine)
         #expect(try await database.check() == [])
         await database.close()
     }
 
     @Test(
-        "What contradicts is found, with the record that it is about",
-        arguments: [
+        "What contradicts is found, with the record that it is about", arguments: Engine.allCases,
+        [
             ("instance-without-host", "UPDATE instances SET host = NULL WHERE id = 'runs'", "runs"),
             ("stuck-instance", "UPDATE instances SET task_state = 'rebooting' WHERE id = 'runs'", "runs"),
             (
@@ -72,26 +72,30 @@ struct UpkeepTests {
             ("counter-behind", "UPDATE counters SET value = 0 WHERE name = 'instance_number'", "instance_number"),
             ("unreadable-record", "UPDATE instances SET record = '{}' WHERE id = 'runs'", "runs"),
         ])
-    func broken(rule: String, sql: String, subject: String) async throws {
-        let database = try await filled()
-        try await database.database.write { try $0.executeScript(sql) }
+    func broken(_ engine: Engine, _ sample: (rule: String, sql: String, subject: String)) async throws {
+        let database = try await filled(engine)
+        try await database.database.write { try $0.executeScript(sample.sql) }
         let found = try await database.check()
-        #expect(found.contains { $0.rule == rule && $0.subject == subject }, "\(found)")
+        #expect(found.contains { $0.rule == sample.rule && $0.subject == sample.subject }, "\(found)")
         #expect(found.allSatisfy { !$0.message.isEmpty })
         await database.close()
     }
 
-    @Test("A task under way about a server that is not there is found; one that cleans up a host is not about one")
-    func tasks() async throws {
-        let database = try await filled()
+    @Test(
+        "A task under way about a server that is not there is found; one that cleans up a host is not about one",
+        arguments: Engine.allCases)
+    func tasks(_ engine: Engine) async throws {
+        let database = try await filled(engine)
         try await database.tasks.insert([makeTask("t", instance: "nothing")])
         #expect(try await database.check().map(\.rule) == ["task-without-instance"])
         await database.close()
     }
 
-    @Test("Servers that were deleted long ago are forgotten, after their rows have been written down")
-    func purge() async throws {
-        let database = try await filled()
+    @Test(
+        "Servers that were deleted long ago are forgotten, after their rows have been written down",
+        arguments: Engine.allCases)
+    func purge(_ engine: Engine) async throws {
+        let database = try await filled(engine)
         #expect(try await database.purge(deletedBefore: at(10)) == PurgeCount())
         let lines = Mutex<[String]>([])
         let count = try await database.purge(deletedBefore: at(11)) { more in lines.withLock { $0 += more } }
@@ -104,9 +108,11 @@ struct UpkeepTests {
         await database.close()
     }
 
-    @Test("What cannot be written down is not forgotten, and neither is what a task is still about")
-    func purgeFails() async throws {
-        let database = try await filled()
+    @Test(
+        "What cannot be written down is not forgotten, and neither is what a task is still about",
+        arguments: Engine.allCases)
+    func purgeFails(_ engine: Engine) async throws {
+        let database = try await filled(engine)
         struct Full: Error {}
         await #expect(throws: Full.self) { try await database.purge(deletedBefore: at(11)) { _ in throw Full() } }
         try await database.tasks.insert([makeTask("t", instance: "gone")])
@@ -126,9 +132,11 @@ struct UpkeepTests {
         return try await database.importCopy { rest.withLock { $0.popFirst() } }
     }
 
-    @Test("A copy brings everything into a new database, row by row, and the sums agree")
-    func copies() async throws {
-        let (source, target) = (try await filled(), try await makeDatabase())
+    @Test(
+        "A copy brings everything into a new database of either engine, row by row, and the sums agree",
+        arguments: Engine.allCases, Engine.allCases)
+    func copies(_ engine: Engine, _ other: Engine) async throws {
+        let (source, target) = (try await filled(engine), try await makeDatabase(other))
         let (lines, sums) = try await copy(source)
         #expect(Set(sums.map(\.table)).isSuperset(of: ["instances", "settings", "tasks", "flavors", "identity_users"]))
         #expect(sums.first { $0.table == "instances" }?.rows == 2)
@@ -139,12 +147,14 @@ struct UpkeepTests {
         for database in [source, target] { await database.close() }
     }
 
-    @Test("A copy that was changed, cut off, is of another release or of nothing is refused, and changes nothing")
-    func badCopies() async throws {
-        let source = try await filled()
+    @Test(
+        "A copy that was changed, cut off, is of another release or of nothing is refused, and changes nothing",
+        arguments: Engine.allCases)
+    func badCopies(_ engine: Engine) async throws {
+        let source = try await filled(engine)
         let (lines, _) = try await copy(source)
         func refused(_ lines: [String], _ kind: FailureKind, _ what: String) async throws {
-            let target = try await makeDatabase()
+            let target = try await makeDatabase(engine)
             let before = try await copy(target)
             do {
                 _ = try await fill(target, from: lines)
@@ -174,9 +184,9 @@ struct UpkeepTests {
         await source.close()
     }
 
-    @Test("A database in use is not overwritten")
-    func inUse() async throws {
-        let (source, target) = (try await filled(), try await filled())
+    @Test("A database in use is not overwritten", arguments: Engine.allCases)
+    func inUse(_ engine: Engine) async throws {
+        let (source, target) = (try await filled(engine), try await filled(engine))
         let (lines, _) = try await copy(source)
         do {
             _ = try await fill(target, from: lines)
@@ -201,14 +211,14 @@ struct UpkeepTests {
     func versions() async throws {
         let folder = try TemporaryFolder()
         let path = folder.file("apus.db")
-        let empty = try await ControlDatabase.schemas(path: path)
+        let empty = try await ControlDatabase.schemas(.file(path))
         #expect(empty.count == ControlDatabase.schemas.count && empty.allSatisfy { $0.found == 0 && $0.known != nil })
         let database = try await ControlDatabase.open(path: path, now: { at(0) })
         try await database.database.write {
             try $0.execute("INSERT INTO schema_versions (component, version) VALUES ('later', 3)")
         }
         await database.close()
-        let states = try await ControlDatabase.schemas(path: path)
+        let states = try await ControlDatabase.schemas(.file(path))
         #expect(states.first { $0.component == "later" } == SchemaState(component: "later", found: 3, known: nil))
         #expect(states.filter { $0.component != "later" }.allSatisfy { $0.found == $0.known })
     }

@@ -1,3 +1,4 @@
+import SQL
 import SQLite
 import Testing
 
@@ -30,7 +31,7 @@ struct MigrationTests {
         do {
             try await database.migrate([first], component: "test")
             Issue.record("an old program accepted a new schema")
-        } catch let error as SQLiteError {
+        } catch let error as SQLError {
             #expect(error.code == .newerSchema(component: "test", found: 2, known: 1))
             #expect(error.message.contains("2") && error.message.contains("1") && error.message.contains("test"))
         }
@@ -40,7 +41,7 @@ struct MigrationTests {
     func failure() async throws {
         let database = try await SQLiteDatabase.open(.memory)
         let broken = Migration(version: 2, sql: "CREATE TABLE u (a); SELECT * FROM missing;")
-        await #expect(throws: SQLiteError.self) { try await database.migrate([first, broken], component: "test") }
+        await #expect(throws: SQLError.self) { try await database.migrate([first, broken], component: "test") }
         let tables = try await database.read { connection in
             try connection.query("SELECT name FROM sqlite_master WHERE name IN ('t', 'u')") { $0.text(0) }
         }
@@ -50,7 +51,7 @@ struct MigrationTests {
     @Test("Two migrations of one version are a mistake")
     func duplicates() async throws {
         let database = try await SQLiteDatabase.open(.memory)
-        let code = await SQLiteError.code { try await database.migrate([first, first], component: "test") }
+        let code = await SQLError.code { try await database.migrate([first, first], component: "test") }
         #expect(code == .misuse)
     }
 }

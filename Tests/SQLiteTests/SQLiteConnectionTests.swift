@@ -1,3 +1,4 @@
+import SQL
 import SQLite
 import Testing
 
@@ -79,7 +80,7 @@ struct SQLiteConnectionTests {
         arguments: ["SELECT ?", "SELECT 1; SELECT 2", "", "  -- nothing"])
     func misuse(sql: String) async throws {
         let database = try await SQLiteDatabase.open(.memory)
-        let code = await SQLiteError.code { _ = try await database.read { try $0.query(sql) { $0.int(0) } } }
+        let code = await SQLError.code { _ = try await database.read { try $0.query(sql) { $0.int(0) } } }
         #expect(code == .misuse)
     }
 
@@ -92,7 +93,7 @@ struct SQLiteConnectionTests {
         do {
             try await database.write { _ = try $0.execute("INSERT INTO t VALUES (?)", ["s3cret"]) }
             Issue.record("a duplicate was accepted")
-        } catch let error as SQLiteError {
+        } catch let error as SQLError {
             #expect(error.sql == "INSERT INTO t VALUES (?)")
             #expect(!error.description.contains("s3cret"))
             #expect(error.isDuplicate)
@@ -102,13 +103,13 @@ struct SQLiteConnectionTests {
     @Test(
         "A broken rule is named",
         arguments: [
-            ("INSERT INTO t (a, b) VALUES (1, 5)", SQLiteError.Constraint.primaryKey),
+            ("INSERT INTO t (a, b) VALUES (1, 5)", SQLError.Constraint.primaryKey),
             ("INSERT INTO t (a, b, c) VALUES (2, 5, 1)", .unique),
             ("INSERT INTO t (a) VALUES (3)", .notNull),
             ("INSERT INTO t (a, b) VALUES (4, -1)", .check),
             ("INSERT INTO u (t) VALUES (99)", .foreignKey),
         ])
-    func constraints(sql: String, expected: SQLiteError.Constraint) async throws {
+    func constraints(sql: String, expected: SQLError.Constraint) async throws {
         let database = try await SQLiteDatabase.open(.memory)
         try await database.write { connection in
             try connection.executeScript(
@@ -118,7 +119,7 @@ struct SQLiteConnectionTests {
                 INSERT INTO t VALUES (1, 1, 1);
                 """)
         }
-        let code = await SQLiteError.code { try await database.write { _ = try $0.execute(sql) } }
+        let code = await SQLError.code { try await database.write { _ = try $0.execute(sql) } }
         #expect(code == .constraint(expected))
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Model
+import SQL
 import Telemetry
 import Testing
 
@@ -89,7 +90,7 @@ struct SQLiteDatabaseTests {
     func bound() async throws {
         let queue = WriteQueue()
         for _ in 0..<WriteQueue.limit { _ = try queue.append(Write { _ in }) }
-        #expect(throws: SQLiteError(.queueFull(limit: 10_000), "10000 writes wait already")) {
+        #expect(throws: SQLError(.queueFull(limit: 10_000), "10000 writes wait already")) {
             try queue.append(Write { _ in })
         }
     }
@@ -115,7 +116,7 @@ struct SQLiteDatabaseTests {
     @Test("A reader cannot write")
     func readOnly() async throws {
         let database = try await open()
-        let code = await SQLiteError.code { try await database.read { _ = try $0.execute("CREATE TABLE t (a)") } }
+        let code = await SQLError.code { try await database.read { _ = try $0.execute("CREATE TABLE t (a)") } }
         #expect(code == .readOnly)
     }
 
@@ -140,7 +141,7 @@ struct SQLiteDatabaseTests {
             do {
                 try await database.write { _ = try $0.execute("INSERT INTO t VALUES (1)") }
                 Issue.record("wrote through another's lock")
-            } catch let error as SQLiteError {
+            } catch let error as SQLError {
                 #expect(error.code == .busy)
                 #expect(error.failure.message == "the database is locked by another process")
                 #expect(error.failure.isRetriable)
@@ -155,7 +156,7 @@ struct SQLiteDatabaseTests {
         let database = try await open()
         try await database.write { try $0.executeScript("CREATE TABLE t (a)") }
         try await database.write { connection in _ = try connection.first("PRAGMA max_page_count = 4") { $0.int(0) } }
-        let code = await SQLiteError.code {
+        let code = await SQLError.code {
             try await database.write { connection in
                 for _ in 0..<10 { try connection.execute("INSERT INTO t VALUES (zeroblob(4000))") }
             }
@@ -178,18 +179,18 @@ struct SQLiteDatabaseTests {
         ]
         let left = GroupCommit(connection: connection).run(writes)
         #expect(left.count == 1)
-        #expect(throws: SQLiteError.self) { try writes[0].value() }
-        #expect(throws: SQLiteError.self) { try writes[1].value() }
+        #expect(throws: SQLError.self) { try writes[0].value() }
+        #expect(throws: SQLError.self) { try writes[1].value() }
         #expect(GroupCommit(connection: connection).run(Array(left)).isEmpty)
         try writes[2].value()
-        #expect(try connection.query("SELECT a FROM t") { $0.int(0) } == [3])
+        #expect(try SQLConnection(connection).query("SELECT a FROM t") { $0.int(0) } == [3])
     }
 
     @Test("A file that is no database, a damaged one and a missing folder are told apart")
     func damage() async throws {
         try Data(repeating: 65, count: 8_192).write(to: URL(fileURLWithPath: folder.file("text")))
-        #expect(await SQLiteError.code { _ = try await open("text") } == .notADatabase)
-        #expect(await SQLiteError.code { _ = try await open("no/such") } == .cannotOpen)
+        #expect(await SQLError.code { _ = try await open("text") } == .notADatabase)
+        #expect(await SQLError.code { _ = try await open("no/such") } == .cannotOpen)
 
         let database = try await open("torn")
         try await database.write { connection in
@@ -202,7 +203,7 @@ struct SQLiteDatabaseTests {
         try file.write(contentsOf: Data(repeating: 0xAB, count: 40_960))
         try file.close()
         let torn = try await open("torn")
-        let code = await SQLiteError.code {
+        let code = await SQLError.code {
             _ = try await torn.read { try $0.query("SELECT a FROM t") { $0.blob(0).count } }
         }
         #expect(code == .corrupt)
@@ -218,8 +219,8 @@ struct SQLiteDatabaseTests {
         var stored = 0
         await database.close()
         for write in queued where (try? await write.value) != nil { stored += 1 }
-        #expect(await SQLiteError.code { try await database.write { _ in } } == .closed)
-        #expect(await SQLiteError.code { try await database.read { _ in } } == .closed)
+        #expect(await SQLError.code { try await database.write { _ in } } == .closed)
+        #expect(await SQLError.code { try await database.read { _ in } } == .closed)
         let again = try await open()
         #expect(try await again.read { try $0.first("SELECT count(*) FROM t") { $0.int(0) } } == stored)
     }

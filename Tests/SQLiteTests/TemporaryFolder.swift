@@ -1,4 +1,5 @@
 import Foundation
+import SQL
 import SQLite
 
 /// A folder of its own for one test, removed with it.
@@ -15,14 +16,14 @@ final class TemporaryFolder: Sendable {
     func file(_ name: String) -> String { path + "/" + name }
 }
 
-extension SQLiteError {
-    /// The code of the `SQLiteError` that `body` throws; `nil` when it throws none, or another error.
-    static func code(_ body: () async throws -> Void) async -> SQLiteError.Code? {
+extension SQLError {
+    /// The code of the `SQLError` that `body` throws; `nil` when it throws none, or another error.
+    static func code(_ body: () async throws -> Void) async -> SQLError.Code? {
         do {
             try await body()
             return nil
         } catch {
-            return (error as? SQLiteError)?.code
+            return (error as? SQLError)?.code
         }
     }
 }

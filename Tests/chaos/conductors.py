@@ -1,9 +1,10 @@
-"""Three conductors on one database, killed, halted for longer than their leases, and restarted, under a steady load."""
+"""Three conductors on one database, of SQLite and of PostgreSQL, killed, halted for longer than their leases, and restarted, under a steady load."""
 
 import os
 import signal
 
 from apus_host import wait_for
+from apus_postgresql import PostgreSQL
 from ground import QUICK, Ground
 from soak import Soak
 
@@ -15,14 +16,20 @@ CALM_SECONDS = (2, 6)
 class Conductors(Soak):
     """The same requests as in the soak; but it is conductors that die, or sleep and wake up with what they had."""
 
-    def __init__(self, ground, checks, seed, seconds):
+    def __init__(self, ground, checks, seed, seconds, server=None):
         super().__init__(ground, checks, seed, seconds)
-        self.deeds = {"killed": 0, "halted": 0, "restarted": 0}
+        self.server = server
+        self.deeds = {"killed": 0, "halted": 0, "restarted": 0, **({"without database": 0} if server else {})}
 
     def kill(self, chance):
         control = self.ground.control
         while not self.over.wait(chance.uniform(*CALM_SECONDS)):
-            deed = chance.choice(("killed", "killed", "halted", "restarted"))
+            # A short run sees the rarest as well.
+            is_first = self.server and not self.deeds["without database"]
+            deed = "without database" if is_first else chance.choice(("killed", *self.deeds))
+            if deed == "without database":
+                self.crash_database(chance)
+                continue
             # One goes on, so that something is there to take over.
             victims = chance.sample(control.conductors, chance.choice((1, 1, 2)))
             for victim in victims:
@@ -34,6 +41,13 @@ class Conductors(Soak):
                 self.mend(victim, deed)
         wait_for(
             lambda: any(h["state"] == "up" for h in control.client().hypervisors()), 60, "a host that is up")
+
+    def crash_database(self, chance):
+        """The database's server dies, and is away for a moment."""
+        chance.choice((self.server.kill, self.server.stop))()
+        self.deeds["without database"] += 1
+        self.over.wait(chance.uniform(0, 4))
+        self.server.start()
 
     @staticmethod
     def strike(victim, deed):
@@ -61,8 +75,16 @@ class Conductors(Soak):
         self.checks.check("no task is under way", tasks and f"{tasks}")
 
 
-def conductors(binaries, checks, seed, seconds):
-    # Signs of life may wait for a conductor that is halted.
-    lively = ("DEFAULT.report_interval=1", *QUICK)
-    with Ground(binaries, agent_options=lively, conductors=3, name="three") as ground:
+# Signs of life may wait for a conductor that is halted.
+LIVELY = ("DEFAULT.report_interval=1", *QUICK)
+
+
+def on_sqlite(binaries, checks, seed, seconds):
+    with Ground(binaries, agent_options=LIVELY, conductors=3, name="three") as ground:
         Conductors(ground, checks, seed, seconds).run()
+
+
+def on_postgresql(binaries, checks, seed, seconds):
+    with PostgreSQL() as server, Ground(
+            binaries, agent_options=LIVELY, conductors=3, name="three-pg", connection=server.url) as ground:
+        Conductors(ground, checks, seed, seconds, server).run()

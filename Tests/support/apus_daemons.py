@@ -86,9 +86,12 @@ class Daemon:
 
 
 class ControlPlane:
-    """Conductors, each with a scheduler of its own, and the API as programs, with one database, on the first host."""
+    """Conductors, each with a scheduler of its own, and the API as programs, with one database, on the first host.
 
-    def __init__(self, binaries, address="127.0.0.1", options=(), name="control", conductors=1):
+    Without `connection` the database is a file in the state folder.
+    """
+
+    def __init__(self, binaries, address="127.0.0.1", options=(), name="control", conductors=1, connection=None):
         self.binaries, self.address = binaries, address
         self.state = os.path.join(os.environ[INSIDE], name)
         os.makedirs(self.state, mode=0o700, exist_ok=True)
@@ -102,6 +105,8 @@ class ControlPlane:
             f"conductor.listen={address}:8781", f"api.conductor_urls={known}",
             f"scheduler.conductor_urls={known}", f"image.data_url={self.api_url}", *options,
         ]
+        if connection:
+            settings.append(f"database.connection={connection}")
         self.daemons = [
             Daemon(binaries, name, options=self._known(name, settings))
             for name in ("apus-conductor", "apus-scheduler", "apus-api")

@@ -1,9 +1,9 @@
 internal import Identity
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// Roles, who has them where, and tokens.
-extension SQLiteIdentityStorage {
+extension SQLIdentityStorage {
     func insert(_ role: RoleRecord) async throws {
         let record = SQLValue.text(try Record.encode(role))
         try await database.write { connection in

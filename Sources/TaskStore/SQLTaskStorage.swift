@@ -1,10 +1,13 @@
 public import Model
-public import SQLite
+public import SQL
 public import Tasks
 
 /// Durable tasks in a table: of the control plane's database, and of an agent's journal.
-public struct SQLiteTaskStorage: TaskStorage {
-    /// The schema's component, for `SQLiteDatabase.migrate`.
+///
+/// Each statement that changes a task says in its WHERE what must hold for it, so that `.rowLocks` suffices: engines that
+/// lease at the same time then pass each other by, where `.serializable` would have all but one begin anew.
+public struct SQLTaskStorage: TaskStorage {
+    /// The schema's component, for `SQLDatabase.migrate`.
     public static let component = "tasks"
 
     /// `runnable_at` repeats `TaskRow.runnableAt`, so that one index answers who is due.
@@ -30,24 +33,24 @@ public struct SQLiteTaskStorage: TaskStorage {
             sql: "CREATE INDEX tasks_by_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL;"),
     ]
 
-    private let database: SQLiteDatabase
+    private let database: any SQLDatabase
 
     /// A storage in `database`, which has been migrated.
-    public init(database: SQLiteDatabase) { self.database = database }
+    public init(database: any SQLDatabase) { self.database = database }
 
     public func insert(_ row: TaskRow) async throws { try await insert([row]) }
 
     public func insert(_ rows: [TaskRow]) async throws {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             for row in rows { try Self.insert(row, on: connection) }
         }
     }
 
     /// Adds a task in the caller's own transaction. Throws `TaskError.duplicate`.
-    public static func insert(_ row: TaskRow, on connection: SQLiteConnection) throws {
+    public static func insert(_ row: TaskRow, on connection: SQLConnection) throws {
         do {
             try connection.execute(TaskColumns.insert, try TaskColumns.values(row))
-        } catch let error as SQLiteError where error.isDuplicate {
+        } catch let error as SQLError where error.isDuplicate {
             throw TaskError.duplicate(row.id)
         }
     }
@@ -56,23 +59,24 @@ public struct SQLiteTaskStorage: TaskStorage {
         kinds: Set<String>, owner: String, until: Timestamp, now: Timestamp, limit: Int
     ) async throws -> [TaskRow] {
         guard !kinds.isEmpty, limit > 0 else { return [] }
-        return try await database.write { connection in
+        return try await database.write(.rowLocks) { connection in
             let taken = try connection.query(
                 """
-                UPDATE tasks SET \(Self.taking) WHERE id IN (
+                WITH picked AS (
                     SELECT id FROM tasks WHERE runnable_at <= ? AND kind IN (\(places(kinds.count)))
-                    ORDER BY runnable_at, id LIMIT ?)
+                    ORDER BY runnable_at, id LIMIT ? \(connection.lockingUnclaimed))
+                UPDATE tasks SET \(Self.taking) WHERE id IN (SELECT id FROM picked)
                 RETURNING \(TaskColumns.names)
                 """,
-                Self.takingValues(owner, until, now) + [.integer(now.microseconds)]
-                    + kinds.sorted().map { .text($0) } + [SQLValue(limit)]
+                [.integer(now.microseconds)] + kinds.sorted().map { .text($0) } + [SQLValue(limit)]
+                    + Self.takingValues(owner, until, now)
             ) { try TaskColumns.row($0) }
             return taken.sorted { ($0.wakeAt ?? $0.createdAt, $0.id) < ($1.wakeAt ?? $1.createdAt, $1.id) }
         }
     }
 
     public func lease(id: TaskID, owner: String, until: Timestamp, now: Timestamp) async throws -> TaskRow? {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             try connection.first(
                 "UPDATE tasks SET \(Self.taking) WHERE id = ? AND runnable_at <= ? RETURNING \(TaskColumns.names)",
                 Self.takingValues(owner, until, now) + [.text(id.rawValue), .integer(now.microseconds)]
@@ -96,7 +100,7 @@ public struct SQLiteTaskStorage: TaskStorage {
         var stored = row
         if row.leaseUntil == nil { stored.owner = nil }
         let values = try TaskColumns.changingValues(stored)
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             let changed = try connection.execute(
                 TaskColumns.update,
                 values + [
@@ -119,7 +123,7 @@ public struct SQLiteTaskStorage: TaskStorage {
 
     public func renew(ids: [TaskID], owner: String, until: Timestamp) async throws -> Set<TaskID> {
         guard !ids.isEmpty else { return [] }
-        return try await database.write { connection in
+        return try await database.write(.rowLocks) { connection in
             var ours: Set<TaskID> = []
             // One text for every number of tasks: it stays prepared.
             for id in ids {
@@ -135,7 +139,7 @@ public struct SQLiteTaskStorage: TaskStorage {
     }
 
     public func expireLeases(owner: String, now: Timestamp) async throws {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             try connection.execute(
                 "UPDATE tasks SET lease_until = ?, runnable_at = ? WHERE owner = ?",
                 [.integer(now.microseconds), .integer(now.microseconds), .text(owner)])
@@ -189,7 +193,7 @@ public struct SQLiteTaskStorage: TaskStorage {
     }
 
     public func hasten(_ id: TaskID, now: Timestamp) async throws -> Bool {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             let earlier = "CASE WHEN wake_at IS NULL OR wake_at > ? THEN ? ELSE wake_at END"
             let changed = try connection.execute(
                 """
@@ -205,13 +209,13 @@ public struct SQLiteTaskStorage: TaskStorage {
     }
 
     public func signal(_ id: TaskID, now: Timestamp) async throws {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             try Self.wake(id, now: now, setting: "signals = signals + 1", states: "'waiting'", on: connection)
         }
     }
 
     public func requestCancel(_ id: TaskID, now: Timestamp) async throws {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             try Self.wake(
                 id, now: now, setting: "is_cancel_requested = 1", states: "'waiting', 'pending'", on: connection)
         }
@@ -221,7 +225,7 @@ public struct SQLiteTaskStorage: TaskStorage {
     /// or one of `steps` is its next: nothing else of it is run then. `nil` when an engine has it; `false` when it is at
     /// another step, is being undone, or has ended.
     public static func requestCancel(
-        idle id: TaskID, at steps: Set<String>, now: Timestamp, on connection: SQLiteConnection
+        idle id: TaskID, at steps: Set<String>, now: Timestamp, on connection: SQLConnection
     ) throws -> Bool? {
         let row = try connection.first(
             "SELECT \(TaskColumns.names) FROM tasks WHERE id = ?", [.text(id.rawValue)]
@@ -235,7 +239,7 @@ public struct SQLiteTaskStorage: TaskStorage {
 
     /// Asks, in the caller's own transaction, for the cancellation of every unfinished task of an instance.
     public static func requestCancel(
-        instance: InstanceID, now: Timestamp, on connection: SQLiteConnection
+        instance: InstanceID, now: Timestamp, on connection: SQLConnection
     ) throws {
         let ids = try connection.query(
             "SELECT id FROM tasks WHERE instance_id = ? AND finished_at IS NULL", [.text(instance.rawValue)]
@@ -246,7 +250,7 @@ public struct SQLiteTaskStorage: TaskStorage {
     }
 
     private static func wake(
-        _ id: TaskID, now: Timestamp, setting: String, states: String, on connection: SQLiteConnection
+        _ id: TaskID, now: Timestamp, setting: String, states: String, on connection: SQLConnection
     ) throws {
         let earlier = "CASE WHEN status IN (\(states)) AND (wake_at IS NULL OR wake_at > ?) THEN ? ELSE"
         let changed = try connection.execute(
@@ -286,7 +290,7 @@ public struct SQLiteTaskStorage: TaskStorage {
     }
 
     public func trim(finishedBefore: Timestamp) async throws -> Int {
-        try await database.write { connection in
+        try await database.write(.rowLocks) { connection in
             try connection.execute(
                 "DELETE FROM tasks WHERE finished_at < ?", [.integer(finishedBefore.microseconds)])
         }

@@ -1,9 +1,9 @@
 internal import Images
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// The embedded image service's records.
-struct SQLiteImageStorage: ImageStorage {
+struct SQLImageStorage: ImageStorage {
     static let component = "images"
     static let migrations = [
         Migration(
@@ -17,14 +17,14 @@ struct SQLiteImageStorage: ImageStorage {
                 """)
     ]
 
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     func insert(_ image: ImageRecord) async throws {
         try await database.write { try Self.insert(image, on: $0) }
     }
 
     /// Adds a record in the caller's own transaction.
-    static func insert(_ image: ImageRecord, on connection: SQLiteConnection) throws {
+    static func insert(_ image: ImageRecord, on connection: SQLConnection) throws {
         let values: [SQLValue] = [
             .text(image.id.rawValue), .text(image.owner.rawValue), .text(image.visibility.rawValue),
             .integer(image.revision), .text(try Record.encode(image)),

@@ -1,10 +1,10 @@
 public import Model
 public import RPC
-public import SQLite
+public import SQL
 
 /// Remembers requests with idempotency keys in a table, so that a repetition after a restart is recognised.
-public struct SQLiteIdempotencyStore: IdempotencyStore {
-    /// The schema's component, for `SQLiteDatabase.migrate`.
+public struct SQLIdempotencyStore: IdempotencyStore {
+    /// The schema's component, for `SQLDatabase.migrate`.
     public static let component = "idempotency"
 
     public static let migrations = [
@@ -20,11 +20,11 @@ public struct SQLiteIdempotencyStore: IdempotencyStore {
                 """)
     ]
 
-    private let database: SQLiteDatabase
+    private let database: any SQLDatabase
     private let limit: Int
 
     /// A store in `database`, which has been migrated; `limit` records a peer at most.
-    public init(database: SQLiteDatabase, limit: Int = 10_000) {
+    public init(database: any SQLDatabase, limit: Int = 10_000) {
         (self.database, self.limit) = (database, limit)
     }
 

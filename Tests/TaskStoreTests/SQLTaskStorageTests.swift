@@ -1,22 +1,33 @@
 import Model
-import SQLite
+import SQL
 import TaskStore
 import Tasks
 import Testing
 
-/// Both storages keep the same promises: every test runs against the one in memory and the one in SQLite.
+/// All storages keep the same promises: every test runs against the one in memory and those of the engines.
 @Suite("Task storages")
 struct TaskStorageTests {
-    enum Kind: CaseIterable { case memory, sqlite }
+    enum Kind: CaseIterable {
+        case memory, sqlite
+        #if PostgreSQL
+            case postgresql
+        #endif
+    }
 
     private func make(_ kind: Kind) async throws -> any TaskStorage {
         switch kind {
         case .memory: return MemoryTaskStorage()
-        case .sqlite:
-            let database = try await SQLiteDatabase.open(.memory)
-            try await database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
-            return SQLiteTaskStorage(database: database)
+        case .sqlite: return try await make(.sqlite as Engine)
+        #if PostgreSQL
+            case .postgresql: return try await make(.postgresql as Engine)
+        #endif
         }
+    }
+
+    private func make(_ engine: Engine) async throws -> any TaskStorage {
+        let database = try await engine.open()
+        try await database.migrate(SQLTaskStorage.migrations, component: SQLTaskStorage.component)
+        return SQLTaskStorage(database: database)
     }
 
     private func row(_ id: String, kind: String = "build", instance: String? = nil, at second: Int64 = 0) -> TaskRow {

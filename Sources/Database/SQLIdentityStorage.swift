@@ -1,9 +1,9 @@
 internal import Identity
 internal import Model
-internal import SQLite
+internal import SQL
 
 /// The embedded identity service's records: columns for what is searched and unique, JSON for the rest.
-struct SQLiteIdentityStorage: IdentityStorage {
+struct SQLIdentityStorage: IdentityStorage {
     static let component = "identity"
     static let migrations = [
         Migration(
@@ -30,7 +30,7 @@ struct SQLiteIdentityStorage: IdentityStorage {
                 """)
     ]
 
-    let database: SQLiteDatabase
+    let database: any SQLDatabase
 
     // MARK: Domains
 
@@ -174,15 +174,15 @@ struct SQLiteIdentityStorage: IdentityStorage {
     }
 }
 
-extension SQLiteIdentityStorage {
-    private static func removeScope(_ kind: String, _ target: String, _ connection: SQLiteConnection) throws {
+extension SQLIdentityStorage {
+    private static func removeScope(_ kind: String, _ target: String, _ connection: SQLConnection) throws {
         for table in ["identity_assignments", "identity_tokens"] {
             try connection.execute(
                 "DELETE FROM \(table) WHERE scope_kind = ? AND scope_target = ?", [.text(kind), .text(target)])
         }
     }
 
-    private static func removeUser(_ id: String, _ connection: SQLiteConnection) throws {
+    private static func removeUser(_ id: String, _ connection: SQLConnection) throws {
         for table in ["identity_assignments", "identity_tokens"] {
             try connection.execute("DELETE FROM \(table) WHERE user_id = ?", [.text(id)])
         }
@@ -222,7 +222,7 @@ extension SQLiteIdentityStorage {
 func refusingDuplicates<T>(_ kind: String, _ name: String, _ body: () throws -> T) throws -> T {
     do {
         return try body()
-    } catch let error as SQLiteError where error.isDuplicate {
+    } catch let error as SQLError where error.isDuplicate {
         throw IdentityStorageError.duplicate(kind: kind, name: name)
     }
 }

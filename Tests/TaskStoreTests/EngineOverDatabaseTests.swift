@@ -1,13 +1,13 @@
 import Foundation
 import Model
-import SQLite
+import SQL
 import Synchronization
 import TaskStore
 import Tasks
 import Testing
 
-@Suite("Engines over one SQLite file")
-struct EngineOverSQLiteTests {
+@Suite("Engines over one database")
+struct EngineOverDatabaseTests {
     struct Counted: TaskStep {
         struct State: Codable, Sendable { var id: Int }
         let name: String
@@ -26,11 +26,13 @@ struct EngineOverSQLiteTests {
         func note(_ what: String) { counts.withLock { $0[what, default: 0] += 1 } }
     }
 
-    private func makeEngine(_ path: String, owner: String, _ runs: Runs) async throws -> (TaskEngine, SQLiteDatabase) {
-        let database = try await SQLiteDatabase.open(.file(path))
-        try await database.migrate(SQLiteTaskStorage.migrations, component: SQLiteTaskStorage.component)
+    private func makeEngine(
+        _ location: Engine.Location, owner: String, _ runs: Runs
+    ) async throws -> (TaskEngine, any SQLDatabase) {
+        let database = try await location.open()
+        try await database.migrate(SQLTaskStorage.migrations, component: SQLTaskStorage.component)
         let engine = TaskEngine(
-            storage: SQLiteTaskStorage(database: database), owner: owner, limits: ["count": 8], poll: .milliseconds(20))
+            storage: SQLTaskStorage(database: database), owner: owner, limits: ["count": 8], poll: .milliseconds(20))
         engine.register(
             TaskDefinition(kind: "count", steps: ["a", "b", "c"].map { Counted(name: $0, runs: runs) }) {
                 state, _, end in runs.note("\(state.id) \(end)")
@@ -38,15 +40,16 @@ struct EngineOverSQLiteTests {
         return (engine, database)
     }
 
-    @Test("Two engines share the tasks: each step runs once, each task ends once")
-    func share() async throws {
+    @Test("Two engines share the tasks: each step runs once, each task ends once", arguments: Engine.allCases)
+    func share(kind: Engine) async throws {
         let folder = NSTemporaryDirectory() + "apus-taskstore-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let runs = Runs()
-        let (first, one) = try await makeEngine(folder + "/db", owner: "one", runs)
-        let (second, two) = try await makeEngine(folder + "/db", owner: "two", runs)
-        let storage = SQLiteTaskStorage(database: one)
+        let location = try await kind.makeLocation(file: folder + "/db")
+        let (first, one) = try await makeEngine(location, owner: "one", runs)
+        let (second, two) = try await makeEngine(location, owner: "two", runs)
+        let storage = SQLTaskStorage(database: one)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for id in 0..<60 {
                 let row = try TaskEngine.makeRow(
