@@ -1,0 +1,77 @@
+internal import Database
+internal import Model
+internal import Simulation
+internal import Tasks
+
+/// What must hold when nothing is under way any more.
+struct SimulationAudit: Sendable {
+    private static let mostProblems = 20
+
+    let database: ControlDatabase
+    let fleet: SimulatedFleet
+
+    /// Looks at every server that was accepted, at every host, and at the database's own rules.
+    func run(_ accepted: [InstanceID], into result: inout SimulationResult) async throws {
+        var problems: [String] = []
+        for id in accepted {
+            guard let instance = try await database.instances.find(id, includeDeleted: true) else {
+                problems.append("server \(id) was accepted, and is not there")
+                continue
+            }
+            switch instance.vmState {
+            case .active, .deleted: result.active += 1
+            case .error: result.failed += 1
+            default: problems.append("server \(id) is \(instance.vmState.rawValue)")
+            }
+            if let state = instance.taskState { problems.append("server \(id) is still \(state.rawValue)") }
+            for action in try await database.actions.list(id) {
+                guard let end = action.finishedAt else {
+                    problems.append("the \(action.kind.rawValue) of server \(id) has no end")
+                    continue
+                }
+                let milliseconds = Double(end.microseconds - action.startedAt.microseconds) / 1_000
+                switch action.kind {
+                case .create where action.message == nil: result.launches.append(milliseconds)
+                case .delete: result.deletions.append(milliseconds)
+                default: break
+                }
+            }
+        }
+        result.launches.sort()
+        result.deletions.sort()
+        problems += try await hosts()
+        for task in try await database.tasks.list(instance: nil, unfinishedOnly: true, limit: 5) {
+            problems.append(
+                "task \(task.id) (\(task.kind)) is \(task.status.rawValue): \(task.lastError?.message ?? "")")
+        }
+        problems += try await database.check().map { "\($0.rule): \($0.message)" }
+        if problems.count > Self.mostProblems {
+            problems = problems.prefix(Self.mostProblems) + ["and \(problems.count - Self.mostProblems) more"]
+        }
+        result.problems = problems
+    }
+
+    private func hosts() async throws -> [String] {
+        var problems: [String] = []
+        let records = Dictionary(
+            try await database.hosts.list().map { ($0.report.host, $0.report) }, uniquingKeysWith: { $1 })
+        for (name, held) in fleet.holdings().sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            let placed = Set(try await database.instances.list(on: name).map(\.id))
+            let extra = held.instances.subtracting(placed), missing = placed.subtracting(held.instances)
+            if !extra.isEmpty {
+                problems.append("host \(name) has \(extra.count) servers that are not on record there")
+            }
+            if !missing.isEmpty {
+                problems.append("host \(name) lacks \(missing.count) servers that are on record there")
+            }
+            guard let record = records[name] else {
+                problems.append("host \(name) is not on record")
+                continue
+            }
+            if record.used != held.used {
+                problems.append("host \(name) uses \(held.used), on record are \(record.used)")
+            }
+        }
+        return problems
+    }
+}

@@ -1,0 +1,98 @@
+internal import Model
+internal import Simulation
+
+/// What a simulation has shown.
+struct SimulationResult: Sendable {
+    /// What one control process has used.
+    struct Usage: Sendable {
+        var program: String
+        /// Of one core, over the time of the launches.
+        var cores: Double
+        var memoryMiB: Double
+    }
+
+    var plan: SimulationPlan
+    var accepted = 0
+    /// Requests that were refused, by HTTP status.
+    var refused: [Int: Int] = [:]
+    var active = 0
+    var failed = 0
+    /// Seconds of the launches.
+    var elapsed = 0.0
+    /// From the request to the end of its action, the guest's own time included: milliseconds, sorted.
+    var launches: [Double] = []
+    var deletions: [Double] = []
+    var hosts = SimulationCounts()
+    /// Conductors that were killed.
+    var kills = 0
+    var usages: [Usage] = []
+    var databaseMiB: Double?
+    /// What contradicts, a line each.
+    var problems: [String] = []
+
+    var text: String {
+        var table = Table(["WHAT", "VALUE"])
+        for (what, value) in rows { table.add([what, value]) }
+        let verdict = problems.isEmpty ? "Hosts and database agree." : problems.joined(separator: "\n")
+        return table.text + "\n" + verdict
+    }
+
+    private var rows: [(String, String)] {
+        var rows = [
+            ("hosts", "\(plan.hosts)"), ("launches asked for", "\(accepted + refused.values.reduce(0, +))"),
+            ("accepted", "\(accepted)"),
+            (
+                "refused",
+                refused.isEmpty
+                    ? "0"
+                    : refused.sorted { $0.key < $1.key }.map { "\($0.value) with \($0.key)" }.joined(separator: ", ")
+            ),
+            ("became active", "\(active)"), ("ended in error", "\(failed)"),
+            ("launches/s", fixed(Double(active) / max(elapsed, 0.001), 1)),
+            ("launch p50, p99 [ms]", spread(launches)), ("deletion p50, p99 [ms]", spread(deletions)),
+            ("heartbeats", "\(hosts.heartbeats), lost \(hosts.lostHeartbeats), late \(hosts.lateHeartbeats)"),
+            ("reports", "\(hosts.reports), failed \(hosts.failedReports)"),
+            ("builds failed on hosts", "\(hosts.failedBuilds)"), ("builds refused by hosts", "\(hosts.refusedBuilds)"),
+            ("agents that died", "\(hosts.deaths)"), ("conductors that were killed", "\(kills)"),
+        ]
+        for usage in usages {
+            rows.append((usage.program, "\(fixed(usage.cores, 2)) cores, \(fixed(usage.memoryMiB, 1)) MiB"))
+        }
+        if let databaseMiB { rows.append(("database [MiB]", fixed(databaseMiB, 1))) }
+        return rows
+    }
+
+    private func spread(_ values: [Double]) -> String {
+        guard !values.isEmpty else { return "-" }
+        return "\(fixed(quantile(values, 0.5), 1)), \(fixed(quantile(values, 0.99), 1))"
+    }
+
+    private func quantile(_ sorted: [Double], _ share: Double) -> Double {
+        sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))]
+    }
+
+    var json: JSON {
+        var members: [String: JSON] = [
+            "seed": .integer(Int64(bitPattern: plan.settings.seed)), "hosts": .integer(Int64(plan.hosts)),
+            "accepted": .integer(Int64(accepted)), "active": .integer(Int64(active)),
+            "failed": .integer(Int64(failed)), "launches_per_second": .number(Double(active) / max(elapsed, 0.001)),
+            "refused": .object(
+                Dictionary(uniqueKeysWithValues: refused.map { ("\($0.key)", .integer(Int64($0.value))) })),
+            "heartbeats": .integer(Int64(hosts.heartbeats)), "lost_heartbeats": .integer(Int64(hosts.lostHeartbeats)),
+            "late_heartbeats": .integer(Int64(hosts.lateHeartbeats)), "reports": .integer(Int64(hosts.reports)),
+            "failed_reports": .integer(Int64(hosts.failedReports)), "deaths": .integer(Int64(hosts.deaths)),
+            "kills": .integer(Int64(kills)),
+            "processes": .array(
+                usages.map {
+                    ["program": .string($0.program), "cores": .number($0.cores), "memory_mib": .number($0.memoryMiB)]
+                }),
+            "problems": .array(problems.map { .string($0) }),
+        ]
+        for (name, values) in [("launch", launches), ("deletion", deletions)] where !values.isEmpty {
+            members["\(name)_p50_ms"] = .number(quantile(values, 0.5))
+            members["\(name)_p99_ms"] = .number(quantile(values, 0.99))
+        }
+        if let databaseMiB { members["database_mib"] = .number(databaseMiB) }
+        return .object(members)
+    }
+}
