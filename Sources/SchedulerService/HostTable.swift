@@ -28,6 +28,11 @@ actor HostTable {
     private var trustEnd: ContinuousClock.Instant?
     private let log = Logger("scheduler")
     private var generator = SystemRandomNumberGenerator()
+    private var underWay: Task<Void, any Error>?
+    /// One that begins when the one under way has ended.
+    private var waiting: Task<Void, any Error>?
+    private(set) var refreshCount = 0
+    private let refreshes = Metrics.shared.counter("scheduler_refreshes_total", help: "Looks for what has changed.")
     private let decisions = Metrics.shared.counter(
         "scheduler_decisions_total", help: "Decisions by outcome.")
     private let known = Metrics.shared.gauge("scheduler_hosts", help: "Hosts in the scheduler's table.")
@@ -114,10 +119,40 @@ actor HostTable {
     private func refreshIfStale() async throws {
         defer { forgetOldTrust() }
         guard isStale(at: now()) else { return }
+        try await nextRefresh().value
+    }
+
+    /// The refresh that begins next: it sees all that was written before, and all who ask meanwhile share it. Two at once
+    /// would read the same rows, and the older reading might be applied last.
+    private func nextRefresh() -> Task<Void, any Error> {
+        if let waiting { return waiting }
+        let earlier = underWay
+        let task = Task {
+            _ = await earlier?.result
+            if earlier != nil { (underWay, waiting) = (waiting, nil) }
+            defer { if waiting == nil { underWay = nil } }
+            try await refresh()
+        }
+        if earlier == nil { underWay = task } else { waiting = task }
+        return task
+    }
+
+    private func refresh() async throws {
         let changes = try await database.hosts.changes(since: revision)
         let agents = try await database.services.changes(since: serviceMark, binary: "nova-compute")
         let aggregates = try await database.aggregates.table()
         refresh(changes, agents, aggregates, at: now())
+        refreshes.increment()
+        refreshCount += 1
+    }
+
+    /// Reads the hosts before anybody asks for one: of many thousands that takes seconds.
+    func warm() async {
+        do {
+            try await nextRefresh().value
+        } catch {
+            log.warning("the hosts cannot be read yet", ["error": LoggedError(error)])
+        }
     }
 
     /// The caching driver decides on what it has read, for as long as the interval says; the others on what there is.

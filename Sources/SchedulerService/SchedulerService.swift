@@ -91,6 +91,7 @@ public final class SchedulerService: Sendable {
     public func run() async throws {
         log.info("scheduler listens", ["port": Int(port)])
         async let _: Void? = attestation?.run(table)
+        async let _: Void = table.warm()
         var sequence: Int64 = 0
         var isHeard = true
         while !Task.isCancelled {

@@ -48,6 +48,23 @@ struct HostTableTests {
         return refusal.reasons.map(\.reason)
     }
 
+    @Test("Decisions that come together share a look at the database, and each sees what was written before it came")
+    func sharedRefresh() async throws {
+        let table = try table()
+        try await add("a")
+        try await withThrowingTaskGroup(of: [HostName].self) { group in
+            for _ in 0..<200 { group.addTask { try await table.names() } }
+            for try await names in group { #expect(names == [HostName("a")]) }
+        }
+        #expect(await table.refreshCount < 50)
+        for number in 0..<20 {
+            async let before = table.names()
+            try await add("b\(number)")
+            #expect(try await table.names().contains(HostName("b\(number)")))
+            _ = try await before
+        }
+    }
+
     @Test("Heartbeats, commands and deletions are seen by the next decision; silence when its time has come")
     func services() async throws {
         let clock = Mutex(start)
