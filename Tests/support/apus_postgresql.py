@@ -1,5 +1,6 @@
 """A PostgreSQL server of one run's own: on a socket in a temporary folder, without TCP, of the user that its package makes."""
 
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ class PostgreSQL:
 
     def __init__(self):
         self.programs, self.process = _programs(), None
+        # The server ends with the thread that has started it: one that lives as long as this program.
+        self.starter = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         # A socket's path has little room.
         self.folder = tempfile.mkdtemp(prefix="apus-pg-", dir="/tmp")
         self.url = f"postgresql://apus@/apus?host={self.folder}"
@@ -54,13 +57,14 @@ class PostgreSQL:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             with open(os.path.join(self.folder, "server.log"), "ab") as log:
-                self.process = subprocess.Popen(
+                self.process = self.starter.submit(
+                    subprocess.Popen,
                     self.command(
                         "postgres", "-D", os.path.join(self.folder, "data"), "-c", "listen_addresses=",
                         "-c", f"unix_socket_directories={self.folder}", "-c", "shared_buffers=32MB",
                         "-c", "max_connections=200"),
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=clean_environment(),
-                    start_new_session=True)
+                    start_new_session=True).result()
             ready = self.command("pg_isready", "--quiet", "--host", self.folder)
             while self.process.poll() is None and time.monotonic() < until:
                 if subprocess.run(ready, env=clean_environment(), cwd="/", check=False).returncode == 0:
