@@ -238,7 +238,7 @@
 
         @Test("A statement that takes too long is ended, and the connection serves on")
         func timeout() async throws {
-            let database = try await open(connections: 1, statementTimeout: .milliseconds(200))
+            let database = try await open(connections: 1, statementTimeout: .seconds(3))
             #expect(
                 await code { _ = try await database.read { try $0.first("SELECT pg_sleep(60)") { $0.int(0) } } }
                     == .timeout)

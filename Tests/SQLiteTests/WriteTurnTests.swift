@@ -16,7 +16,7 @@ struct WriteTurnTests {
         ]
         try await greedy.write { try $0.executeScript("CREATE TABLE t (who BIGINT NOT NULL)") }
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<32 {
+            for _ in 0..<8 {
                 group.addTask {
                     while !Task.isCancelled {
                         try await greedy.write { try $0.execute("INSERT INTO t (who) VALUES (0)") }
