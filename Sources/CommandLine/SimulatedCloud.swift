@@ -286,9 +286,12 @@ struct SimulatedCloud: Sendable {
     private func usages(
         since before: [Int32: (name: String, seconds: Double)], over elapsed: Double
     ) -> [SimulationResult.Usage] {
-        before.map { pid, then in
-            SimulationResult.Usage(
-                program: then.name, cores: (ProcessTable.processorSeconds(of: pid) - then.seconds) / elapsed,
+        before.compactMap { pid, then in
+            let seconds = ProcessTable.processorSeconds(of: pid)
+            // One that was killed has nothing to show any more; its successor was not there from the beginning.
+            guard seconds >= then.seconds else { return nil }
+            return SimulationResult.Usage(
+                program: then.name, cores: (seconds - then.seconds) / elapsed,
                 memoryMiB: ProcessTable.peakMemoryMiB(of: pid))
         }.sorted { $0.program < $1.program }
     }
