@@ -20,6 +20,8 @@
             var isDirty = false
             var isEnding = false
             var wakers: [@Sendable () -> Void] = []
+            /// The names that live as long as the connection does, and whether it has them.
+            var names: [String: Bool] = [:]
         }
 
         private let address: ServerAddress
@@ -68,6 +70,38 @@
 
         func add(_ waker: @escaping @Sendable () -> Void) { state.withLock { $0.wakers.append(waker) } }
 
+        /// Has the connection hold the lock of `name`; whether it does already.
+        func announce(_ name: String) -> Bool {
+            let isHeld = state.withLock { state in
+                if let known = state.names[name] { return known }
+                state.names[name] = false
+                return false
+            }
+            if !isHeld { wake(wakeup) }
+            return isHeld
+        }
+
+        /// The name's lock, as the server counts it: two numbers of 32 bits.
+        static func lock(_ name: String) -> (space: Int32, number: Int32) {
+            (0x6170_7573, Int32(truncatingIfNeeded: PresenceKey(name).value ^ PresenceKey(name).value >> 32))
+        }
+
+        /// Takes the locks that the connection has not yet; an earlier connection's go when the server has noticed its end.
+        private func takeNames(_ connection: PostgreSQLConnection) throws(SQLError) -> Bool {
+            let missing = state.withLock { state in state.names.filter { !$0.value }.map(\.key) }
+            var hasAll = true
+            for name in missing {
+                let lock = Self.lock(name)
+                let answer = try connection.command("SELECT pg_try_advisory_lock(\(lock.space), \(lock.number))")
+                guard answer.rowCount > 0, answer.text(0) == "t" else {
+                    hasAll = false
+                    continue
+                }
+                state.withLock { $0.names[name] = true }
+            }
+            return hasAll
+        }
+
         /// To be called after a commit that changed something.
         func noteWrite() {
             state.withLock { $0.isDirty = true }
@@ -81,6 +115,7 @@
             while !isEnding {
                 do {
                     let connection = try PostgreSQLConnection(address, settings: settings)
+                    state.withLock { state in for name in state.names.keys { state.names[name] = false } }
                     try connection.command("LISTEN \(Self.channel)")
                     attempts = Attempts(patience: .seconds(60))
                     // Whatever happened while nobody listened counts as one change.
@@ -103,7 +138,8 @@
         private func hear(_ connection: PostgreSQLConnection) throws(SQLError) {
             var lastLook = ContinuousClock.now
             while !isEnding {
-                let left = Self.probe - (ContinuousClock.now - lastLook)
+                let hasNames = try takeNames(connection)
+                let left = hasNames ? Self.probe - (ContinuousClock.now - lastLook) : .milliseconds(500)
                 var isByOthers = try connection.waitForNotification(or: wakeup, atMost: max(.milliseconds(1), left))
                 drain(wakeup)
                 let isDirty = state.withLock { state in

@@ -52,8 +52,16 @@
         /// with a view of the database that is old by then.
         func alone<T>(_ body: () throws -> T) throws -> T {
             beginAnew()
-            try command("SELECT pg_advisory_lock(\(Self.lockKey))")
+            try command(settings.beforeTurn)
+            do throws(SQLError) {
+                try command("SELECT pg_advisory_lock(\(Self.lockKey))")
+            } catch {
+                // A session with another limit than its like is not used on.
+                giveUp()
+                throw error
+            }
             defer { unlock() }
+            try command(settings.afterTurn)
             return try body()
         }
 

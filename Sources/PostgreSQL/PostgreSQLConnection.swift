@@ -19,6 +19,8 @@
         private let patience: Duration
         private var cache = PreparedStatements()
 
+        let settings: SessionSettings
+
         /// Whether the connection can take another statement.
         private(set) var isUsable = true
         /// Set when the connection must not be used after the transaction at hand.
@@ -43,6 +45,7 @@
                 throw SQLError(
                     .other("descriptors"), "no descriptor for a connection: \(String(cString: strerror(errno)))")
             }
+            self.settings = settings
             (handle, wakeup, patience) = (opened, descriptor, settings.statementTimeout + Self.grace)
             guard let encoding = PQparameterStatus(opened, "server_encoding"), String(cString: encoding) == "UTF8"
             else {

@@ -138,6 +138,28 @@
         /// The server's time.
         public func now() -> Timestamp { clock.now() }
 
+        public func announce(_ name: String) async throws -> Bool {
+            guard !state.withLock({ $0.isClosed }) else { throw Self.closed }
+            return listener.announce(name)
+        }
+
+        public func isAnnounced(_ name: String) async throws -> Bool {
+            let lock = ChangeListener.lock(name)
+            return try await read { connection in
+                try connection.first(
+                    """
+                    SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND classid = CAST(CAST(? AS BIGINT) AS OID) AND objid = CAST(CAST(? AS BIGINT) AS OID)
+                    """,
+                    [
+                        .integer(Int64(UInt32(bitPattern: lock.space))),
+                        .integer(Int64(UInt32(bitPattern: lock.number))),
+                    ]
+                ) { $0.int(0) } != nil
+            }
+        }
+
         /// True: the server tells of changes.
         public func onChange(_ wake: @escaping @Sendable () -> Void) -> Bool {
             listener.add(wake)

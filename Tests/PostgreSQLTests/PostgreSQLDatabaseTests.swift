@@ -10,11 +10,13 @@
     @Suite("A PostgreSQL database")
     struct PostgreSQLDatabaseTests {
         private func open(
-            _ url: String? = nil, connections: Int = 4, statementTimeout: Duration = .seconds(30)
+            _ url: String? = nil, connections: Int = 4, statementTimeout: Duration = .seconds(30),
+            lockTimeout: Duration = .seconds(10)
         ) async throws -> PostgreSQLDatabase {
             var settings = PostgreSQLDatabase.Settings()
             settings.connections = connections
             settings.statementTimeout = statementTimeout
+            settings.lockTimeout = lockTimeout
             let url = if let url { url } else { try await PostgreSQLServer.shared().makeDatabase() }
             return try await PostgreSQLDatabase.open(url, settings: settings)
         }
@@ -300,6 +302,39 @@
             #expect(
                 await code { try await databases[1].migrate([first], component: "test") }
                     == .newerSchema(component: "test", found: 2, known: 1))
+            for database in databases { await database.close() }
+        }
+
+        @Test(
+            "Who waits for a turn waits for all in front, longer than for one lock; the next lock has its limit again")
+        func turns() async throws {
+            let url = try await PostgreSQLServer.shared().makeDatabase()
+            let databases = [
+                try await open(url, lockTimeout: .seconds(3)),
+                try await open(url, lockTimeout: .seconds(3)),
+            ]
+            let slow = [
+                (
+                    component: "a",
+                    migrations: [Migration(version: 1, sql: "CREATE TABLE a (v INT); SELECT pg_sleep(3.5);")]
+                ),
+                (component: "b", migrations: [Migration(version: 1, sql: "CREATE TABLE b (v INT);")]),
+            ]
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for database in databases { group.addTask { try await database.migrate(slow) } }
+                try await group.waitForAll()
+            }
+            let (held, holds) = AsyncStream.makeStream(of: Void.self)
+            let ends = Gate()
+            async let holder: Void = databases[0].write {
+                _ = try $0.execute("LOCK TABLE a")
+                holds.yield()
+                ends.wait()
+            }
+            for await _ in held { break }
+            #expect(await code { try await databases[1].write { _ = try $0.execute("LOCK TABLE a") } } == .busy)
+            ends.open()
+            try await holder
             for database in databases { await database.close() }
         }
 
