@@ -285,4 +285,7 @@ static inline int apus_find_address(const char *address, char *label, size_t siz
 // Locks, or frees, a range of an open file, of that open file's own, without waiting. 37 is F_OFD_SETLK.
 static inline int apus_try_lock(int descriptor, struct flock *range) { return fcntl(descriptor, 37, range); }
 
+// Finds a lock that excludes the given one; its type becomes F_UNLCK where there is none. 36 is F_OFD_GETLK.
+static inline int apus_find_lock(int descriptor, struct flock *range) { return fcntl(descriptor, 36, range); }
+
 #endif

@@ -42,6 +42,14 @@ public protocol SQLDatabase: Sendable {
     /// The time by a clock that all who share the database have in common.
     func now() -> Timestamp
 
+    /// Says that `name` lives, for as long as this object does; `false` while another still does under that name, as one
+    /// of a process that is about to end.
+    func announce(_ name: String) async throws -> Bool
+
+    /// Whether `name` lives. A name of a process that has ended does not; one whose connection to a server is down may
+    /// seem not to for a moment.
+    func isAnnounced(_ name: String) async throws -> Bool
+
     /// Has `wake` called soon after another process, or another object of this type, has written; false where the engine
     /// cannot tell, so that callers must ask for `dataVersion` again and again.
     ///

@@ -21,6 +21,8 @@ public final class SQLiteDatabase: SQLDatabase {
     private let turn: Mutex<WriteTurn?>
     private let readers: [ConnectionSlot]
     private let freeReaders: Mutex<[Int]>
+    /// `nil` for a database that is in memory, which only this process has.
+    private let presence: PresenceLocks?
     private let writeThread: BlockingExecutor
     private let readThreads: BlockingExecutor?
     private let queue = WriteQueue()
@@ -54,12 +56,14 @@ public final class SQLiteDatabase: SQLDatabase {
         case .memory:
             path = ":memory:"
             turn = Mutex(nil)
+            presence = nil
             readers = []
             readThreads = nil
             writer = ConnectionSlot(path: path, role: .both, busyTimeout: busyTimeout)
         case .file(let file):
             path = file
             turn = Mutex(WriteTurn(database: file, patience: busyTimeout))
+            presence = PresenceLocks(database: file)
             readers = (0..<min(max(count, 1), Self.readerLimit)).map { _ in
                 ConnectionSlot(path: file, role: .reader, busyTimeout: busyTimeout)
             }
@@ -122,6 +126,10 @@ public final class SQLiteDatabase: SQLDatabase {
     /// This machine's time: the file is shared by processes of one machine.
     public func now() -> Timestamp { WallClock.now() }
 
+    public func announce(_ name: String) async throws -> Bool { try presence?.announce(name) ?? true }
+
+    public func isAnnounced(_ name: String) async throws -> Bool { try presence?.isAnnounced(name) ?? true }
+
     /// False: SQLite tells no other process of a change.
     public func onChange(_ wake: @escaping @Sendable () -> Void) -> Bool { false }
 
@@ -143,6 +151,7 @@ public final class SQLiteDatabase: SQLDatabase {
             while self.commitGroup() {}
             self.writer.close()
             self.turn.withLock { $0 = nil }
+            self.presence?.release()
         }
         readThreads?.shutdown()
         writeThread.shutdown()

@@ -31,6 +31,7 @@ public struct SQLTaskStorage: TaskStorage {
         Migration(
             version: 2,
             sql: "CREATE INDEX tasks_by_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL;"),
+        Migration(version: 3, sql: "CREATE TABLE task_engines (owner TEXT PRIMARY KEY);"),
     ]
 
     private let database: any SQLDatabase
@@ -144,6 +145,35 @@ public struct SQLTaskStorage: TaskStorage {
                 "UPDATE tasks SET lease_until = ?, runnable_at = ? WHERE owner = ?",
                 [.integer(now.microseconds), .integer(now.microseconds), .text(owner)])
         }
+    }
+
+    public func announce(_ owner: String) async throws -> Bool {
+        // The lock before the name: whoever reads the name must not find nobody behind it.
+        guard try await database.announce(owner) else { return false }
+        let isKnown = try await database.read { connection in
+            try connection.first("SELECT 1 FROM task_engines WHERE owner = ?", [.text(owner)]) { $0.bool(0) } != nil
+        }
+        guard !isKnown else { return true }
+        try await database.write(.rowLocks) { connection in
+            _ = try connection.execute(
+                "INSERT INTO task_engines (owner) VALUES (?) ON CONFLICT (owner) DO NOTHING", [.text(owner)])
+        }
+        return true
+    }
+
+    public func withdraw(_ owner: String) async throws {
+        try await database.write(.rowLocks) { connection in
+            _ = try connection.execute("DELETE FROM task_engines WHERE owner = ?", [.text(owner)])
+        }
+    }
+
+    public func owners(besides owner: String) async throws -> [String: Bool] {
+        let names = try await database.read { connection in
+            try connection.query("SELECT owner FROM task_engines WHERE owner <> ?", [.text(owner)]) { $0.text(0) }
+        }
+        var found: [String: Bool] = [:]
+        for name in names { found[name] = try await database.isAnnounced(name) }
+        return found
     }
 
     public func find(_ id: TaskID) async throws -> TaskRow? {

@@ -12,13 +12,27 @@ extension TaskEngine {
         }
         // Not a child: leases must be renewed while the steps under way end after this task's cancellation.
         let renewal = Task { await keepLeases() }
+        let watching = Task { await keepWatch() }
         while !Task.isCancelled {
             let pause = await pass()
             if pause > .zero { await signalled.wait(atMost: pause, clock: clock) }
         }
+        watching.cancel()
+        await watching.value
         await stop()
+        await withdraw()
         renewal.cancel()
         await renewal.value
+    }
+
+    /// So that nobody takes for dead who has ended in order.
+    private func withdraw() async {
+        guard watch != nil else { return }
+        do {
+            try await storage.withdraw(owner)
+        } catch {
+            log.notice("other engines will take this one for dead", ["error": LoggedError(error)])
+        }
     }
 
     /// Takes and starts what is runnable; gives how long to wait before the next look.
@@ -117,6 +131,40 @@ extension TaskEngine {
             return state.idleWaiters
         }
         for waiter in waiters { waiter.resume() }
+    }
+
+    /// Looks whether the other engines still live. What one that has died was at goes on at once, and not only when its
+    /// leases are over; one that is merely slow, or halted, keeps them until then.
+    private func keepWatch() async {
+        guard let watch else { return }
+        var isTold = false
+        // An engine of an earlier release says nothing of itself, and is not missed.
+        var absences: [String: Int] = [:]
+        while !Task.isCancelled {
+            do {
+                _ = try await storage.announce(owner)
+                let others = try await storage.owners(besides: owner)
+                absences = absences.filter { others[$0.key] == false }
+                for (other, lives) in others where !lives { absences[other, default: 0] += 1 }
+                // Three times in a row: one whose connection was down a moment ago is there again by then.
+                for (other, count) in absences where count >= 3 {
+                    log.notice("another engine has died: what it was at goes on", ["owner": other])
+                    try await storage.expireLeases(owner: other, now: now())
+                    try await storage.withdraw(other)
+                    absences[other] = nil
+                    wake()
+                }
+                isTold = false
+            } catch {
+                // What was missed before an outage says nothing of those who live after it.
+                absences = [:]
+                if !isTold, !Task.isCancelled {
+                    log.warning("whether the other engines live is not known", ["error": LoggedError(error)])
+                }
+                isTold = true
+            }
+            do { try await clock.sleep(for: watch) } catch { return }
+        }
     }
 
     /// Renews the leases at a third of their length, and learns which cancellations were asked for elsewhere.

@@ -28,6 +28,7 @@ public final class TaskEngine: Sendable {
     let limits: [String: Int]
     let lease: Duration
     let poll: Duration
+    let watch: Duration?
     /// Attempts of one step's undo before it is given up and recorded.
     let undoAttempts: Int
     let now: Now
@@ -42,15 +43,16 @@ public final class TaskEngine: Sendable {
     ///   - limits: per kind, how many tasks run at a time; the others wait in the storage.
     ///   - lease: how long after its death an engine's tasks stay untouched; renewed at a third of it.
     ///   - poll: how often to look for tasks that somebody inserted without `wake`.
+    ///   - watch: how often to look whether other engines on the storage have died; `nil` where there are none.
     ///   - generator: the source of jitter.
     public init(
         storage: any TaskStorage, owner: String, limits: [String: Int] = [:], lease: Duration = .seconds(15),
-        poll: Duration = .seconds(1), undoAttempts: Int = 8, now: @escaping Now = WallClock.now,
+        poll: Duration = .seconds(1), watch: Duration? = nil, undoAttempts: Int = 8, now: @escaping Now = WallClock.now,
         clock: any Clock<Duration> = AlarmClock(),
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator()
     ) {
         (self.storage, self.owner, self.limits) = (storage, owner, limits)
-        (self.lease, self.poll, self.undoAttempts) = (lease, poll, max(1, undoAttempts))
+        (self.lease, self.poll, self.watch, self.undoAttempts) = (lease, poll, watch, max(1, undoAttempts))
         (self.now, self.clock) = (now, clock)
         state = Mutex(State(generator: generator))
     }

@@ -31,6 +31,16 @@ public protocol TaskStorage: Sendable {
     /// Ends every lease of `owner`: what an earlier process of the same name left is then taken over at once.
     func expireLeases(owner: String, now: Timestamp) async throws
 
+    /// Says that `owner` lives, for as long as this process does; `false` while another process still has the name.
+    /// Again and again: who was taken for dead is known again then.
+    func announce(_ owner: String) async throws -> Bool
+
+    /// Takes back what `announce` has said of the name, of a process that has ended or is about to.
+    func withdraw(_ owner: String) async throws
+
+    /// Those that have announced themselves and were not withdrawn, other than `owner`, and whether each lives.
+    func owners(besides owner: String) async throws -> [String: Bool]
+
     func find(_ id: TaskID) async throws -> TaskRow?
 
     /// Tasks, newest first; of one instance if it is given, and only those that follow the task `marker` in that order.
@@ -63,6 +73,15 @@ public protocol TaskStorage: Sendable {
 }
 
 extension TaskStorage {
+    /// True: a storage of one process has one owner.
+    public func announce(_ owner: String) async throws -> Bool { true }
+
+    /// Nothing: a storage of one process has one owner.
+    public func withdraw(_ owner: String) async throws {}
+
+    /// None: a storage of one process has no others.
+    public func owners(besides owner: String) async throws -> [String: Bool] { [:] }
+
     /// The first page of the list.
     public func list(instance: InstanceID?, unfinishedOnly: Bool, limit: Int) async throws -> [TaskRow] {
         try await list(instance: instance, unfinishedOnly: unfinishedOnly, limit: limit, after: nil)

@@ -11,8 +11,8 @@ struct WriteTurnTests {
         let folder = try TemporaryFolder()
         let greedy = try await SQLiteDatabase.open(.file(folder.file("a.db")))
         let others = try await [
-            SQLiteDatabase.open(.file(folder.file("a.db")), busyTimeout: .milliseconds(300)),
-            SQLiteDatabase.open(.file(folder.file("a.db")), busyTimeout: .milliseconds(300)),
+            SQLiteDatabase.open(.file(folder.file("a.db")), busyTimeout: .seconds(2)),
+            SQLiteDatabase.open(.file(folder.file("a.db")), busyTimeout: .seconds(2)),
         ]
         try await greedy.write { try $0.executeScript("CREATE TABLE t (who BIGINT NOT NULL)") }
         try await withThrowingTaskGroup(of: Void.self) { group in

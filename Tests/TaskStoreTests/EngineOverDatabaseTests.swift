@@ -75,4 +75,110 @@ struct EngineOverDatabaseTests {
         await one.close()
         await two.close()
     }
+
+    @Test(
+        "A changed plan is a kind of its own: engines of the release before leave it alone, and share the rest",
+        arguments: Engine.allCases)
+    func releases(kind: Engine) async throws {
+        let folder = NSTemporaryDirectory() + "apus-taskstore-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let (older, newer) = (Runs(), Runs())
+        let location = try await kind.makeLocation(file: folder + "/db")
+        let (first, one) = try await makeEngine(location, owner: "one", older)
+        let (second, two) = try await makeEngine(location, owner: "two", newer)
+        second.register(
+            TaskDefinition(kind: "count.2", steps: ["a", "new", "b", "c"].map { Counted(name: $0, runs: newer) }))
+        let storage = SQLTaskStorage(database: one)
+        for id in 0..<40 {
+            try await storage.insert(
+                TaskEngine.makeRow(
+                    kind: id < 20 ? "count" : "count.2", requestID: RequestID("req-1"), state: Counted.State(id: id),
+                    now: Timestamp(seconds: 1)))
+        }
+        // The older one alone first: it does what it knows, and no more.
+        let early = Task { try await first.run() }
+        var left = try await storage.list(instance: nil, unfinishedOnly: true, limit: 100)
+        while left.contains(where: { $0.kind == "count" }) {
+            await first.idle()
+            left = try await storage.list(instance: nil, unfinishedOnly: true, limit: 100)
+        }
+        #expect(left.count == 20 && left.allSatisfy { $0.kind == "count.2" && $0.status == .pending && $0.epoch == 0 })
+        let late = Task { try await second.run() }
+        while try await !storage.list(instance: nil, unfinishedOnly: true, limit: 1).isEmpty { await second.idle() }
+        for service in [early, late] {
+            service.cancel()
+            try await service.value
+        }
+        #expect(older.all.keys.allSatisfy { !$0.hasSuffix(" new") } && older.all.count == 80)
+        #expect(newer.all.count == 80 && newer.all.values.allSatisfy { $0 == 1 })
+        #expect((20..<40).allSatisfy { newer.all["\($0) new"] == 1 })
+        let rows = try await storage.list(instance: nil, unfinishedOnly: false, limit: 100)
+        #expect(rows.allSatisfy { $0.status == .succeeded })
+        await one.close()
+        await two.close()
+    }
+
+    /// Hangs in the first engine that runs it, until it is let go.
+    struct Hanging: TaskStep {
+        struct State: Codable, Sendable {}
+        let name = "hang"
+        let deadline = Duration.seconds(600)
+        let runs: Runs
+
+        func run(_ state: inout State, _ context: StepContext) async throws -> StepOutcome {
+            runs.note("run")
+            guard runs.all["run"] == 1 else { return .next }
+            while runs.all["let go"] == nil { try await Task.sleep(for: .milliseconds(20)) }
+            return .next
+        }
+    }
+
+    @Test(
+        "What an engine was at goes on when its process has ended, long before the lease is over",
+        arguments: Engine.allCases)
+    func death(kind: Engine) async throws {
+        let folder = NSTemporaryDirectory() + "apus-taskstore-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let runs = Runs()
+        let location = try await kind.makeLocation(file: folder + "/db")
+        var services: [Task<Void, any Error>] = []
+        var databases: [any SQLDatabase] = []
+        for owner in ["one", "two"] {
+            let database = try await location.open()
+            try await database.migrate(SQLTaskStorage.migrations, component: SQLTaskStorage.component)
+            let engine = TaskEngine(
+                storage: SQLTaskStorage(database: database), owner: owner, lease: .seconds(20),
+                poll: .milliseconds(20), watch: .milliseconds(50))
+            engine.register(TaskDefinition(kind: "hang", steps: [Hanging(runs: runs)]) { _, _, _ in })
+            services.append(Task { try await engine.run() })
+            databases.append(database)
+            if owner == "one" {
+                try await engine.submit(
+                    TaskEngine.makeRow(
+                        kind: "hang", requestID: RequestID("req-1"), state: Hanging.State(),
+                        now: Timestamp(seconds: 1)))
+                while runs.all["run"] == nil { try await Task.sleep(for: .milliseconds(5)) }
+            }
+        }
+        // Only who has said that it lives can be missed.
+        let storage = SQLTaskStorage(database: databases[1])
+        while try await storage.owners(besides: "two") != ["one": true] { try await Task.sleep(for: .milliseconds(20)) }
+        try await Task.sleep(for: .milliseconds(300))
+        #expect(runs.all["run"] == 1, "an engine that lives keeps its task")
+        let start = ContinuousClock.now
+        await databases[0].close()
+        while try await !storage.list(instance: nil, unfinishedOnly: true, limit: 1).isEmpty {
+            try #require(ContinuousClock.now - start < .seconds(15), "nobody goes on with it")
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        #expect(runs.all["run"] == 2)
+        let row = try #require(try await storage.list(instance: nil, unfinishedOnly: false, limit: 1).first)
+        #expect(row.status == .succeeded && row.epoch == 1)
+        runs.note("let go")
+        for service in services { service.cancel() }
+        for service in services { _ = await service.result }
+        await databases[1].close()
+    }
 }
