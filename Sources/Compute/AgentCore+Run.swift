@@ -41,9 +41,7 @@ extension AgentCore {
                     if configuration[ComputeOptions.servesMetadata] {
                         services.addTask { await metadataService.run() }
                     }
-                    if !configuration[ComputeOptions.metricsListen].isEmpty {
-                        services.addTask { try await serveMetrics() }
-                    }
+                    services.addTask { try await serveMetrics() }
                     defer { services.cancelAll() }
                     while try await services.next() != nil { try Task.checkCancellation() }
                 }

@@ -28,42 +28,30 @@ extension AgentCore {
         server.port = listen.port
         server.tls = tls
         server.name = "compute"
+        let registration = Registration(host: identity.host, client: client)
+        let manifest = rpc.manifest
+        async let registered: Void = registration.run(manifest)
         try await run(HTTPServer(server, router: router)) { port in
             Logger("agent").notice("serving", ["address": listen.address, "port": Int(port), "tls": tls != nil])
             serving(port)
         }
+        await registered
     }
 
-    /// `/metrics` and `/healthz`, on an address of this machine alone.
+    /// `/metrics` and `/healthz`, until it is cancelled.
     func serveMetrics() async throws {
-        let address = try ListenAddress(configuration[ComputeOptions.metricsListen])
-        var router = Router()
-        router.on(.get, "/metrics") { _ in
-            HTTPResponse(
-                200, headers: ["Content-Type": "text/plain; version=0.0.4"], body: .bytes(Metrics.shared.render()))
-        }
         let (journal, watcher) = (journal, watcher)
-        router.on(.get, "/healthz") { _ in
+        let monitoring = try Monitoring(configuration) {
             try await journal.ping()
-            let isConnected = await watcher.isConnected
-            return HTTPResponse(
-                isConnected ? 200 : 503, headers: ["Content-Type": "text/plain"],
-                body: .bytes(Array((isConnected ? "ok\n" : "the hypervisor is out of reach\n").utf8)))
+            return await watcher.isConnected ? nil : "the hypervisor is out of reach"
         }
-        var server = ServerConfiguration()
-        server.address = address.address
-        server.port = address.port
-        server.name = "metrics"
-        try await run(HTTPServer(server, router: router)) { _ in }
+        try await monitoring.run { await untilCancelled() }
     }
 
     private func run(_ server: HTTPServer, _ serving: (UInt16) -> Void) async throws {
         try server.start()
         serving(server.port)
-        let (never, end) = AsyncStream.makeStream(of: Void.self)
-        // Ends with this task's cancellation, and with nothing else.
-        for await _ in never {}
-        withExtendedLifetime(end) {}
+        await untilCancelled()
         await server.stop(grace: .seconds(5))
     }
 
@@ -133,4 +121,11 @@ extension AgentCore {
             return GetConsoleOutput.Result(output: ConsoleText.clean(bytes, lines: params.lines))
         }
     }
+}
+
+/// Ends with this task's cancellation, and with nothing else.
+private func untilCancelled() async {
+    let (never, end) = AsyncStream.makeStream(of: Void.self)
+    for await _ in never {}
+    withExtendedLifetime(end) {}
 }

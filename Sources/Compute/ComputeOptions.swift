@@ -3,6 +3,7 @@ internal import HTTP
 internal import HostTopology
 internal import Model
 internal import PCIDevices
+internal import RPC
 
 /// The agent's options, under Nova's names where Nova has them.
 public enum ComputeOptions {
@@ -173,12 +174,6 @@ public enum ComputeOptions {
     public static let recoveryTimeout = Option(
         "compute", "recovery_timeout", default: Duration.seconds(60),
         help: "How long the agent finishes or undoes interrupted operations before it reports itself up all the same.")
-    public static let metricsListen = Option(
-        "metrics", "listen", default: "", help: "Loopback address and port of /metrics and /healthz. Empty: off.",
-        check: {
-            $0.isEmpty || (try? ListenAddress($0))?.isLoopback == true ? nil : "a loopback ADDRESS:PORT, or nothing"
-        })
-
     /// All of them, for `Configuration.load`.
     public static let all: [AnyOption] =
         CommonOptions.all + [
@@ -198,7 +193,7 @@ public enum ComputeOptions {
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
             recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
             runningDeletedAction.erased, runningDeletedPollInterval.erased, runningDeletedTimeout.erased,
-            metricsListen.erased,
+            Monitoring.listen.erased,
         ]
 }
 

@@ -6,9 +6,6 @@ internal import Telemetry
 struct Heartbeats: Sendable {
     /// What clients know an agent as.
     static let binary = "nova-compute"
-    /// Rises with each release.
-    static let version = 1
-
     let host: HostName
     let uuid: String
     let interval: Duration
@@ -33,19 +30,24 @@ struct Heartbeats: Sendable {
     /// another machine: an agent that nobody may listen to must not work.
     func run() async throws {
         var isHeard = true
+        var isTooOld = false
         let last = Metrics.shared.gauge("agent_heartbeat_heard_seconds", help: "When a heartbeat was last heard.")
         while !Task.isCancelled {
             do {
                 try await journal.ping()
                 let beat = Heartbeat.Params(
-                    host: host, binary: Self.binary, version: Self.version, sequence: sequence(), uuid: uuid)
+                    host: host, binary: Self.binary, version: AgentVersion.current, sequence: sequence(), uuid: uuid)
                 _ = try await client.call(Heartbeat.self, beat)
                 last.set(Double(journal.now().microseconds) / 1e6)
                 if !isHeard { log.notice("heartbeats are heard again") }
-                isHeard = true
+                (isHeard, isTooOld) = (true, false)
                 await heard()
             } catch let failure as Failure where failure.kind == .conflict {
                 throw failure
+            } catch let failure as Failure where failure.kind == .unsupportedVersion {
+                // Its guests run on; it takes part again when one of both has been replaced.
+                if !isTooOld { log.error("the control plane does not work with this agent", ["failure": failure]) }
+                (isTooOld, isHeard) = (true, false)
             } catch {
                 if isHeard, !Task.isCancelled {
                     log.warning("heartbeats are not heard", ["error": LoggedError(error)])

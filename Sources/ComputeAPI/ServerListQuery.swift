@@ -124,7 +124,7 @@ struct ServerListQuery {
         add("hostname") { $0.hostname }
         add("launch_index") { String($0.launchIndex) }
         add("root_device_name") { _ in "/dev/vda" }
-        add("node") { $0.host?.rawValue ?? "" }
+        add("node") { $0.node ?? $0.host?.rawValue ?? "" }
     }
 
     /// Those that everybody may use from 2.83 on.

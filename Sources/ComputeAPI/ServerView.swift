@@ -212,7 +212,7 @@ struct ServerView {
         if call.isAtLeast(90) { writer.member("OS-EXT-SRV-ATTR:hostname", server.hostname) }
         guard showsHostFacts else { return }
         writer.member("OS-EXT-SRV-ATTR:host", server.host?.rawValue)
-        writer.member("OS-EXT-SRV-ATTR:hypervisor_hostname", server.host?.rawValue)
+        writer.member("OS-EXT-SRV-ATTR:hypervisor_hostname", server.node ?? server.host?.rawValue)
         writer.member("OS-EXT-SRV-ATTR:instance_name", server.domainName)
         guard call.isAtLeast(3) else { return }
         writer.member("OS-EXT-SRV-ATTR:reservation_id", server.reservationID)

@@ -1,5 +1,6 @@
 internal import Crypto
 internal import Database
+internal import FoundationEssentials
 internal import HTTP
 internal import Model
 internal import RPC
@@ -33,6 +34,28 @@ actor AgentDirectory {
             ], isPlaintextAllowed: isPlaintextAllowed)
         clients[host] = made
         return made
+    }
+
+    /// Calls a method of the agent of `host`, in the form that the agent knows. Throws what `client(for:)` and
+    /// `RPCClient.call` throw, `.unsupportedVersion` for an agent that is too old for it.
+    func call<M: RPCMethod>(
+        _ method: M.Type, _ params: M.Params, on host: HostName, idempotencyKey: String? = nil,
+        timeout: Duration? = nil
+    ) async throws -> M.Result {
+        let client = try await client(for: host)
+        return try await client.call(
+            method, params, idempotencyKey: idempotencyKey, timeout: timeout,
+            manifest: try await manifest(of: host, for: method))
+    }
+
+    /// Read each time: another conductor may have heard of the host's upgrade. `nil` where every release has the same form.
+    private func manifest<M: RPCMethod>(of host: HostName, for method: M.Type) async throws -> PeerManifest? {
+        guard M.version.minor > 0 else { return nil }
+        // Agents of the first release say nothing, and have everything as 1.0.
+        guard let text = try await credentials.manifest(of: host) else {
+            return PeerManifest(release: 1, methods: [M.name: RPCVersion(M.version.major, 0)])
+        }
+        return try JSONDecoder().decode(PeerManifest.self, from: Data(text.utf8))
     }
 
     /// Forgets what is cached of `host`: its credentials or its address have changed.

@@ -21,32 +21,33 @@ struct ControlService: Sendable {
             return RPCConfirmation()
         }
         server.register(FetchConsoleOutput.self, allowed: [.api]) { params, _ in
-            try await agent(of: params.instance).call(
-                GetConsoleOutput.self, .init(instance: params.instance, lines: params.lines))
+            try await agents.call(
+                GetConsoleOutput.self, .init(instance: params.instance, lines: params.lines),
+                on: try await host(of: params.instance))
         }
         server.register(FetchClaims.self, allowed: [.api]) { params, _ in
-            try await agents.client(for: params.host).call(DescribeClaims.self, params)
+            try await agents.call(DescribeClaims.self, params, on: params.host)
         }
         server.register(FetchDiagnostics.self, allowed: [.api]) { params, _ in
-            try await agent(of: params.instance).call(GetDiagnostics.self, params)
+            try await agents.call(GetDiagnostics.self, params, on: try await host(of: params.instance))
         }
         server.register(FetchTopology.self, allowed: [.api]) { params, _ in
-            try await agent(of: params.instance).call(GetTopology.self, params)
+            try await agents.call(GetTopology.self, params, on: try await host(of: params.instance))
         }
         server.register(FetchGuestAgent.self, allowed: [.api]) { params, _ in
-            try await agent(of: params.instance).call(PingGuestAgent.self, params)
+            try await agents.call(PingGuestAgent.self, params, on: try await host(of: params.instance))
         }
         server.register(TriggerCrashDump.self, allowed: [.api]) { params, _ in
-            try await agent(of: params.instance).call(InjectNMI.self, params)
+            try await agents.call(InjectNMI.self, params, on: try await host(of: params.instance))
         }
     }
 
-    /// The client for the host that the instance is on.
-    private func agent(of id: InstanceID) async throws -> RPCClient {
+    /// The host that the instance is on.
+    private func host(of id: InstanceID) async throws -> HostName {
         guard let instance = try await database.instances.find(id) else {
             throw Failure(.notFound, "Instance \(id) could not be found.")
         }
         guard let host = instance.host else { throw Failure(.conflict, "Instance \(id) is not ready") }
-        return try await agents.client(for: host)
+        return host
     }
 }

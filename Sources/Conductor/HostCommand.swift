@@ -33,9 +33,8 @@ struct HostCommand: Sendable {
         if dispatchedEpoch == context.row.epoch { return .underWay }
         let header = CommandHeader(task: context.row.id, instance: instance, fence: context.row.fence)
         do {
-            let client = try await agents.client(for: host)
-            _ = try await client.call(
-                method, params(header), idempotencyKey: "\(context.row.id)/\(context.row.epoch)",
+            _ = try await agents.call(
+                method, params(header), on: host, idempotencyKey: "\(context.row.id)/\(context.row.epoch)",
                 timeout: .seconds(20))
         } catch let failure as Failure {
             switch failure.kind {
@@ -52,7 +51,7 @@ struct HostCommand: Sendable {
         let header = CommandHeader(task: context.row.id, instance: instance, fence: context.row.fence)
         let log = Logger("conductor")
         do {
-            _ = try await agents.client(for: host).call(CancelOperation.self, .init(header: header))
+            _ = try await agents.call(CancelOperation.self, .init(header: header), on: host)
             return true
         } catch let failure as Failure {
             switch failure.kind {

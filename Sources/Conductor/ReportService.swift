@@ -1,4 +1,5 @@
 internal import Database
+internal import FoundationEssentials
 internal import Images
 internal import Model
 internal import RPC
@@ -28,12 +29,21 @@ struct ReportService: Sendable {
     func register(on server: RPCServer) {
         server.register(Heartbeat.self, allowed: [.host, .scheduler]) { params, call in
             try requireSelf(params.host, call, mayBeService: true)
+            if params.binary == "nova-compute" { try requireRelease(params.version, of: params.host) }
             do {
                 try await liveness.record(params, at: now())
             } catch let error as StoreError {
                 throw error.failure
             }
             return .init(now: now())
+        }
+        server.register(RegisterAgent.self, allowed: [.host]) { params, call in
+            try requireSelf(params.host, call)
+            try params.manifest.check()
+            try requireRelease(params.manifest.release, of: params.host)
+            let text = String(decoding: try JSONEncoder().encode(params.manifest), as: UTF8.self)
+            try await database.credentials.setManifest(text, of: params.host)
+            return .init(oldest: AgentVersion.oldest, current: AgentVersion.current)
         }
         server.register(ReportHost.self, allowed: [.host]) { params, call in
             try requireSelf(params.report.host, call)
@@ -104,6 +114,16 @@ struct ReportService: Sendable {
             log.warning("a peer speaks of what is not its own", ["what": text])
             throw Failure(.forbidden, text)
         }
+    }
+
+    /// An agent that is too old gets no work: it is not heard, and therefore down.
+    private func requireRelease(_ release: Int, of host: HostName) throws(Failure) {
+        guard release < AgentVersion.oldest else { return }
+        let text =
+            "the agent of host \(host) has version \(release), this conductor works with "
+            + "\(AgentVersion.oldest) to \(AgentVersion.current) and later: upgrade the host"
+        log.warning("an agent is too old", ["what": text])
+        throw Failure(.unsupportedVersion, text)
     }
 
     private func describe(_ ids: [InstanceID]) async throws -> [DescribeInstances.Standing] {

@@ -119,6 +119,23 @@ public struct CredentialStore: Sendable {
         }
     }
 
+    /// Keeps what the agent of a host says of itself, as a JSON text.
+    public func setManifest(_ text: String, of host: HostName) async throws {
+        try await database.write { connection in
+            _ = try connection.execute(
+                "UPDATE enrolled_hosts SET manifest = ? WHERE name = ?", [.text(text), .text(host.rawValue)])
+        }
+    }
+
+    /// What the agent of a host has said of itself; `nil` when it never has.
+    public func manifest(of host: HostName) async throws -> String? {
+        try await database.read { connection in
+            try connection.first("SELECT manifest FROM enrolled_hosts WHERE name = ?", [.text(host.rawValue)]) {
+                $0.textOrNil(0)
+            } ?? nil
+        }
+    }
+
     /// Makes `hash` valid from `sender` (`service:api@control1`) toward `receiver` (`conductor`); the sender's
     /// earlier one toward the same receiver ends.
     public func setHash(_ hash: [UInt8], sender: String, receiver: String, now: Timestamp) async throws {

@@ -42,27 +42,37 @@ public struct HostStore: Sendable {
             if known != nil {
                 try connection.execute(
                     """
-                    UPDATE hosts SET uuid = ?, sequence = ?, revision = ?, is_deleted = 0, report = ?, updated_at = ?
+                    UPDATE hosts SET uuid = ?, sequence = ?, revision = ?, is_deleted = 0, report = ?, node = ?,
+                        updated_at = ?
                     WHERE name = ?
                     """,
                     [
                         .text(report.uuid), .integer(report.sequence), .integer(revision), .text(body),
-                        .integer(now.microseconds), .text(report.host.rawValue),
+                        .text(report.hypervisorHostname), .integer(now.microseconds), .text(report.host.rawValue),
                     ])
             } else {
                 try connection.execute(
                     """
-                    INSERT INTO hosts (name, uuid, id, sequence, revision, is_deleted, report, created_at, updated_at)
-                    VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)
+                    INSERT INTO hosts (name, uuid, id, sequence, revision, is_deleted, report, node, created_at,
+                        updated_at)
+                    VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)
                     """,
                     [
                         .text(report.host.rawValue), .text(report.uuid),
                         .integer(try Counter.hostID.next(connection)), .integer(report.sequence), .integer(revision),
-                        .text(body), .integer(now.microseconds), .integer(now.microseconds),
+                        .text(body), .text(report.hypervisorHostname), .integer(now.microseconds),
+                        .integer(now.microseconds),
                     ])
             }
             return true
         }
+    }
+
+    /// The host's `hypervisor_hostname`; `nil` for one that is not known, or that has not said it since the upgrade.
+    static func node(of host: HostName, _ connection: SQLConnection) throws -> String? {
+        try connection.first("SELECT node FROM hosts WHERE name = ? AND is_deleted = 0", [.text(host.rawValue)]) {
+            $0.textOrNil(0)
+        } ?? nil
     }
 
     /// Brings a stored report up to date; `false` when what is stored is not what the change builds on, and the whole

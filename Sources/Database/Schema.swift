@@ -76,5 +76,11 @@ enum Schema {
                 ALTER TABLE services ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
                 CREATE INDEX services_by_revision ON services (revision);
                 """),
+        Migration(
+            version: 4,
+            sql: """
+                ALTER TABLE enrolled_hosts ADD COLUMN manifest TEXT;
+                ALTER TABLE hosts ADD COLUMN node TEXT;
+                """),
     ]
 }

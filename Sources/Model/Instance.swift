@@ -44,6 +44,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public var fence: Fence
     /// The host that has, or is about to have, the guest; `nil` before scheduling.
     public var host: HostName?
+    /// The host's `hypervisor_hostname`; `nil` while there is no host, or where the host has not said it. Since release 2.
+    public var node: String?
     public var interfaces: [NetworkInterface]
     public var fault: InstanceFault?
     public var accessIPv4: String?
@@ -135,6 +137,13 @@ public struct Instance: Sendable, Hashable, Codable {
             return min(flavor.vcpus, CPUSet(parsing: text)?.count ?? 0)
         default: return 0
         }
+    }
+
+    /// As release 1 knows it: without what came later.
+    public var inFirstForm: Instance {
+        var older = self
+        older.node = nil
+        return older
     }
 
     /// How many shares of physical devices it gets (`resources:VGPU`).

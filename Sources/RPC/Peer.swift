@@ -47,8 +47,11 @@ public struct RPCCall: Sendable, Hashable {
     public let peer: Peer
     public let requestID: RequestID
     public let idempotencyKey: String?
+    /// That in which the caller knows the method; `nil` where it did not say.
+    public let version: RPCVersion?
 
-    public init(peer: Peer, requestID: RequestID, idempotencyKey: String?) {
+    public init(peer: Peer, requestID: RequestID, idempotencyKey: String?, version: RPCVersion? = nil) {
         (self.peer, self.requestID, self.idempotencyKey) = (peer, requestID, idempotencyKey)
+        self.version = version
     }
 }

@@ -49,11 +49,17 @@ public final class RPCClient: Sendable {
     /// - Parameters:
     ///   - idempotencyKey: the same for every repetition of the same request.
     ///   - timeout: the whole call's; the method's own where it is `nil`.
+    ///   - manifest: what the peer understands, where it may be of an earlier release: it gets the parameters in its form.
     /// - Throws: what the receiver threw; `.unreachable` (retriable) when no peer could be connected to; `.timeout`, and
     ///   `.unreachable` after the request was sent, leave open whether it was executed.
     public func call<M: RPCMethod>(
-        _ method: M.Type, _ params: M.Params, idempotencyKey: String? = nil, timeout: Duration? = nil
+        _ method: M.Type, _ params: M.Params, idempotencyKey: String? = nil, timeout: Duration? = nil,
+        manifest: PeerManifest? = nil
     ) async throws(Failure) -> M.Result {
+        let version = try manifest?.version(of: method) ?? M.version
+        let params = version < M.version ? try M.backport(params, to: version) : params
+        // The peer compares repetitions of a request by their bytes, and after its upgrade they are others.
+        let key = version < M.version ? idempotencyKey.map { "\($0)@\(version)" } : idempotencyKey
         let bytes: [UInt8]
         do {
             let encoder = JSONEncoder()
@@ -64,7 +70,7 @@ public final class RPCClient: Sendable {
             throw Failure(.internalError, "the parameters of \(M.name) cannot be written as JSON")
         }
         do {
-            let result = try await send(M.name, M.version, bytes, idempotencyKey, timeout ?? M.timeout)
+            let result = try await send(M.name, version, bytes, key, timeout ?? M.timeout)
             calls.increment(labels: [("method", M.name), ("result", "ok")])
             do {
                 return try JSONDecoder().decode(M.Result.self, from: Data(result))

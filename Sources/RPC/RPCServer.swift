@@ -70,9 +70,16 @@ public final class RPCServer: Sendable {
             } catch {
                 throw Failure(.invalidParameters, "\(M.name): \(describe(error))")
             }
-            return Array(try JSONEncoder().encode(try await handler(params, call)))
+            var result = try await handler(params, call)
+            if let version = call.version, version < M.version { result = try M.backport(result: result, to: version) }
+            return Array(try JSONEncoder().encode(result))
         }
         state.withLock { $0.methods[M.name] = entry }
+    }
+
+    /// What this server understands, for those who call it.
+    public var manifest: PeerManifest {
+        PeerManifest(release: AgentVersion.current, methods: state.withLock { $0.methods.mapValues(\.version) })
     }
 
     public func mount(on router: inout Router) {
@@ -202,23 +209,23 @@ public final class RPCServer: Sendable {
         guard let role = peer.role, method.allowed.contains(role) else {
             throw Failure(.forbidden, "\(peer) may not call \(name)")
         }
+        var version: RPCVersion?
         if let text = envelope.text("version") {
-            let parts = text.split(separator: ".", omittingEmptySubsequences: false).map { Int($0) }
-            guard parts.count == 2, let major = parts[0], parts[1] != nil else {
-                throw Failure(.invalidParameters, "version is MAJOR.MINOR")
-            }
-            guard major == method.version.major else {
+            guard let asked = RPCVersion(text) else { throw Failure(.invalidParameters, "version is MAJOR.MINOR") }
+            guard asked.major == method.version.major else {
                 throw Failure(.unsupportedVersion, "\(name) is served as \(method.version), not as \(text)")
             }
+            version = asked
         }
         guard let key else {
             return try await method.execute(
-                params, RPCCall(peer: peer, requestID: requestID, idempotencyKey: nil))
+                params, RPCCall(peer: peer, requestID: requestID, idempotencyKey: nil, version: version))
         }
         guard (1...255).contains(key.utf8.count) else {
             throw Failure(.invalidParameters, "an idempotency key has 1 to 255 bytes")
         }
-        return try await once(name, method, params, RPCCall(peer: peer, requestID: requestID, idempotencyKey: key), key)
+        return try await once(
+            name, method, params, RPCCall(peer: peer, requestID: requestID, idempotencyKey: key, version: version), key)
     }
 
     /// Executes a request once for its key. Within the process the record is read and written by one execution at a time;

@@ -24,6 +24,21 @@ struct HostIdentityTests {
         }
     }
 
+    @Test("An agent that is too old is told so, and does not count as up")
+    func tooOld() async throws {
+        try await ControlPlane.with { plane in
+            let host = try await plane.addHost("kvm1")
+            let before = try await plane.database.services.find(host: host.name, binary: "nova-compute")
+            let beat = Heartbeat.Params(
+                host: host.name, binary: "nova-compute", version: AgentVersion.oldest - 1, sequence: 1_000,
+                uuid: "uuid-kvm1")
+            let failure = await #expect(throws: Failure.self) { try await host.conductor.call(Heartbeat.self, beat) }
+            #expect(failure?.kind == .unsupportedVersion && failure?.message.contains("upgrade the host") == true)
+            let after = try await plane.database.services.find(host: host.name, binary: "nova-compute")
+            #expect(after?.version == before?.version && after?.version != AgentVersion.oldest - 1)
+        }
+    }
+
     @Test("A change is taken on the report that it builds on; for another base the whole report is wanted")
     func changes() async throws {
         try await ControlPlane.with { plane in

@@ -35,6 +35,10 @@ struct HostRightsTests {
                 }
             ),
             (
+                "what it understands",
+                { _ = try await client.call(RegisterAgent.self, .init(host: one, manifest: two.manifest)) }
+            ),
+            (
                 "the whole report",
                 {
                     let stored = try #require(try await two.plane.database.hosts.find(one)?.report)

@@ -22,6 +22,8 @@ final class PlayedHost: Sendable {
         var reply: [String: Reply] = [:]
         var commands: [(name: String, header: CommandHeader)] = []
         var builds: [BuildInstance.Params] = []
+        /// Of the methods by which builds came.
+        var versions: [RPCVersion?] = []
         var operations: [OperateGuest.Params] = []
         /// What was asked to be cached, and how often the host answers that it is not there yet.
         var cached: [CacheImage.Params] = []
@@ -35,6 +37,7 @@ final class PlayedHost: Sendable {
     let plane: ControlPlane
     private let server: Mutex<HTTPServer>
     private let router: Router
+    let rpc: RPCServer
     private let port: UInt16
     let state: Mutex<State>
     private let sequence = Atomic<Int64>(0)
@@ -45,6 +48,7 @@ final class PlayedHost: Sendable {
         let box = Box()
         let rpc = RPCServer(
             name: "compute", verifier: box, idempotency: MemoryIdempotencyStore(), now: WallClock.now)
+        self.rpc = rpc
         var router = Router()
         rpc.mount(on: &router)
         self.router = router
@@ -53,8 +57,11 @@ final class PlayedHost: Sendable {
         try first.start()
         port = first.port
         box.host.withLock { $0 = self }
-        rpc.register(BuildInstance.self, allowed: [.conductor]) { params, _ in
-            self.state.withLock { $0.builds.append(params) }
+        rpc.register(BuildInstance.self, allowed: [.conductor]) { params, call in
+            self.state.withLock { state in
+                state.builds.append(params)
+                state.versions.append(call.version)
+            }
             return try await self.take("build", params.header)
         }
         rpc.register(DeleteInstance.self, allowed: [.conductor]) { params, _ in
@@ -144,6 +151,13 @@ final class PlayedHost: Sendable {
                     url: plane.url,
                     credential: PeerCredential(peer: "host:\(name)", secret: state.withLock { $0.secret }))
             ])
+    }
+
+    /// What the host understands.
+    var manifest: PeerManifest { rpc.manifest }
+
+    func register(_ manifest: PeerManifest) async throws -> RegisterAgent.Result {
+        try await conductor.call(RegisterAgent.self, .init(host: name, manifest: manifest))
     }
 
     func report(memoryMiB: Int) async throws {

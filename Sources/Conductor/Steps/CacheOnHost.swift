@@ -19,8 +19,8 @@ struct CacheOnHost: TaskStep {
                 throw Failure(.unreachable, "host \(state.host) is down")
             }
             let image = state.images[state.cached]
-            let answer = try await agents.client(for: state.host).call(
-                CacheImage.self, .init(host: state.host, task: context.row.id, image: image))
+            let answer = try await agents.call(
+                CacheImage.self, .init(host: state.host, task: context.row.id, image: image), on: state.host)
             // The host has waited before it said no; the pause is for one that does not.
             guard answer.isCached else { return .wait(until: context.now() + .seconds(1)) }
             state.cached += 1

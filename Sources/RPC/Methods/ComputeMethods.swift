@@ -38,6 +38,12 @@ public enum BuildInstance: RPCMethod {
         }
     }
     public typealias Result = RPCConfirmation
+    public static let version = RPCVersion(1, 1)
+    public static func backport(_ params: Params, to version: RPCVersion) -> Params {
+        var older = params
+        older.instance = params.instance.inFirstForm
+        return older
+    }
     public static let name = "compute.build_instance"
     public static let kind = RPCKind.cast
     public static let summary = "Claims resources for an instance and builds its guest."

@@ -31,6 +31,30 @@ public enum Heartbeat: RPCMethod {
     public static let timeout = Duration.seconds(10)
 }
 
+/// An agent says what it understands, each time it starts: conductors of a later release speak to it in its own form.
+///
+/// `unsupported_version` for an agent that is too old. An agent of the first release never calls it.
+public enum RegisterAgent: RPCMethod {
+    public struct Params: Sendable, Hashable, Codable {
+        public var host: HostName
+        public var manifest: PeerManifest
+
+        public init(host: HostName, manifest: PeerManifest) { (self.host, self.manifest) = (host, manifest) }
+    }
+    public struct Result: Sendable, Hashable, Codable {
+        /// The oldest release of agents that the conductor works with.
+        public var oldest: Int
+        /// The conductor's own release.
+        public var current: Int
+
+        public init(oldest: Int, current: Int) { (self.oldest, self.current) = (oldest, current) }
+    }
+    public static let name = "conductor.register_agent"
+    public static let kind = RPCKind.call
+    public static let summary = "Records which methods an agent serves, and in which versions."
+    public static let timeout = Duration.seconds(10)
+}
+
 /// What a host has and has promised.
 public enum ReportHost: RPCMethod {
     public struct Params: Sendable, Hashable, Codable {
@@ -171,6 +195,10 @@ public enum ListHostInstances: RPCMethod {
         public var instances: [Instance]
 
         public init(instances: [Instance]) { self.instances = instances }
+    }
+    public static let version = RPCVersion(1, 1)
+    public static func backport(result: Result, to version: RPCVersion) -> Result {
+        Result(instances: result.instances.map(\.inFirstForm))
     }
     public static let name = "conductor.list_host_instances"
     public static let kind = RPCKind.call

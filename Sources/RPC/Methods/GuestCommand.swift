@@ -156,6 +156,10 @@ public enum OperateGuest: RPCMethod {
         }
     }
     public typealias Result = RPCConfirmation
+    public static let version = RPCVersion(1, 1)
+    public static func backport(_ params: Params, to version: RPCVersion) -> Params {
+        Params(header: params.header, command: params.command, instance: params.instance.inFirstForm)
+    }
     public static let name = "compute.operate_guest"
     public static let kind = RPCKind.cast
     public static let summary = "Starts, stops, pauses, rescues, rebuilds … an instance's guest."

@@ -15,6 +15,10 @@ public enum GetHostInstance: RPCMethod {
 
         public init(instance: Instance) { self.instance = instance }
     }
+    public static let version = RPCVersion(1, 1)
+    public static func backport(result: Result, to version: RPCVersion) -> Result {
+        Result(instance: result.instance.inFirstForm)
+    }
     public static let name = "conductor.get_host_instance"
     public static let kind = RPCKind.call
     public static let summary = "Returns one instance that the database places on the calling host."
