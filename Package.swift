@@ -38,8 +38,9 @@ let package = Package(
     ],
     traits: [
         // Every target sees a trait's name as a condition of `#if`. Of `FaultInjection` only `Compute` and `apus-compute`
-        // ask, of `PostgreSQL` only the target of that name and `Database`.
+        // ask, of `PostgreSQL` only the target of that name and `Database`, of `AMQP` that target and `Conductor`.
         .trait(name: "PostgreSQL", description: "A control plane that can keep its records in PostgreSQL, by libpq."),
+        .trait(name: "AMQP", description: "A conductor that can send notifications to a broker, by librabbitmq."),
         .trait(name: "FaultInjection", description: "An agent that dies or fails where a test says. Never for use.")
     ],
     targets: [
@@ -50,6 +51,7 @@ let package = Package(
             linkerSettings: [.linkedLibrary("virt")]),
         systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
         systemLibrary("CPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
+        systemLibrary("CRabbitMQ", pkgConfig: "librabbitmq", apt: "librabbitmq-dev"),
         systemLibrary("CMicroHTTPD", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         systemLibrary("CCurl", apt: "libcurl4-gnutls-dev"),
         systemLibrary("CXML2", pkgConfig: "libxml-2.0", apt: "libxml2-dev"),
@@ -79,6 +81,7 @@ let package = Package(
         library(
             "PostgreSQL",
             [.target(name: "CPostgreSQL", condition: .when(traits: ["PostgreSQL"])), "CSystem", "Model", "SQL", "Telemetry"]),
+        library("AMQP", [.target(name: "CRabbitMQ", condition: .when(traits: ["AMQP"])), "Model"]),
         library("Tasks", ["Model", "Telemetry"]),
         library("TaskStore", ["Model", "SQL", "Telemetry", "RPC", "Tasks"]),
         library("Libvirt", ["CLibvirt", "Telemetry", "XML"]),
@@ -113,7 +116,7 @@ let package = Package(
         library(
             "Conductor",
             [
-                "CSystem", "Model", "Telemetry", "Configuration", "Periodic", "Crypto", "HTTP", "RPC", "Tasks",
+                "CSystem", "Model", "Telemetry", "Configuration", "Periodic", "Crypto", "HTTP", "RPC", "AMQP", "Tasks",
                 "Scheduling", "Images", "Database",
             ]),
         library("Placement", ["Model", "Telemetry", "HTTP", "Database"]),
@@ -135,7 +138,7 @@ let package = Package(
         // Programs: parse, wire, run.
         program("apus", ["CommandLine"]),
         program("apus-api", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Identity", "Images", "Database", "ComputeAPI"]),
-        program("apus-bench", ["Model", "Scheduling", "Compute"]),
+        program("apus-bench", ["Model", "Crypto", "HTTP", "RPC", "Tasks", "Scheduling", "Database", "Compute"]),
         program("apus-compute", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Compute", "LibvirtDriver"]),
         program("apus-conductor", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "Conductor"]),
         program("apus-scheduler", ["Model", "Telemetry", "Configuration", "HTTP", "RPC", "Database", "SchedulerService"]),
@@ -156,8 +159,9 @@ let package = Package(
         tests("XMLTests", ["XML"]),
         tests("ProcessesTests", ["Processes"]),
         tests("HTTPTests", ["HTTP", "Crypto", "Model"]),
-        tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"]),
+        tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"], excluding: ["Fixtures"]),
         tests("SQLiteTests", ["SQLite", "SQL", "Model", "Telemetry"]),
+        tests("AMQPTests", ["AMQP"]),
         tests("PostgreSQLTests", ["PostgreSQL", "PostgreSQLServer", "SQL"]),
         tests("TasksTests", ["Tasks", "Model", "Telemetry"]),
         tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQL", "SQLite", "PostgreSQL", "PostgreSQLServer", "Tasks"]),

@@ -55,7 +55,8 @@ public final class ConductorService: Sendable {
         var limits = Dictionary(uniqueKeysWithValues: TaskKind.all.map { ($0, concurrency) })
         limits[TaskKind.cacheImages] = configuration[ConductorOptions.precacheConcurrency]
         engine = TaskEngine(
-            storage: database.tasks, owner: "conductor@\(hostName)", limits: limits, now: now)
+            storage: database.tasks, owner: "conductor@\(hostName)", limits: limits, watch: .milliseconds(500),
+            now: now)
         let agents = AgentDirectory(
             credentials: database.credentials, connections: connections, isPlaintextAllowed: isPlaintextAllowed)
         let schedulerCredential = try await ServiceCredentials(

@@ -196,7 +196,9 @@ struct InstanceLedger: Sendable {
         do {
             _ = try await instances.update(
                 id, generation: row.generation, now: now,
-                finishing: ActionEnd(requestID: row.requestID, at: now, failed: true, event: event)
+                finishing: ActionEnd(
+                    requestID: row.requestID, at: now, failed: true, event: event,
+                    isWithoutHost: failure.kind == .noValidHost)
             ) { instance in
                 guard instance.deletedAt == nil else { return }
                 if keeping {

@@ -129,22 +129,39 @@ struct NotificationSinks: Sendable {
             sinks.append(
                 WebhookSink(url: url, secret: secretPath.isEmpty ? nil : try Self.secret(secretPath), http: http))
         }
+        #if AMQP
+            if let settings = try AMQPSettings(configuration) { sinks.append(AMQPSink(settings)) }
+        #else
+            guard configuration[NotificationOptions.amqpURL].isEmpty else {
+                throw Failure(
+                    .invalidParameters,
+                    "[notifications] amqp_url: this program was built without AMQP; build it with --traits AMQP")
+            }
+        #endif
         all = sinks
     }
 
     private static func secret(_ path: String) throws(Failure) -> [UInt8] {
-        let file = apus_open(path, O_RDONLY | O_CLOEXEC, 0)
-        guard file >= 0 else {
-            throw Failure(.invalidParameters, "[notifications] webhook_secret_file: \(path) cannot be read")
-        }
-        defer { close(file) }
-        var bytes = [UInt8](repeating: 0, count: 4_096)
-        let count = bytes.withUnsafeMutableBytes { read(file, $0.baseAddress, $0.count) }
-        var secret = Array(bytes.prefix(max(0, count)))
-        while let last = secret.last, last == 10 || last == 13 { secret.removeLast() }
+        let secret = try secretBytes(path, option: "webhook_secret_file")
         guard secret.count >= 16 else {
             throw Failure(.invalidParameters, "[notifications] webhook_secret_file: \(path) has less than 16 bytes")
         }
         return secret
     }
+}
+
+/// A file with a secret, at most 4,096 bytes, without the ends of lines behind it. Throws `.invalidParameters` when it cannot
+/// be read.
+func secretBytes(_ path: String, option: String) throws(Failure) -> [UInt8] {
+    let file = apus_open(path, O_RDONLY | O_CLOEXEC, 0)
+    guard file >= 0 else {
+        throw Failure(.invalidParameters, "[notifications] \(option): \(path) cannot be read")
+    }
+    defer { close(file) }
+    var bytes = [UInt8](repeating: 0, count: 4_096)
+    let count = bytes.withUnsafeMutableBytes { read(file, $0.baseAddress, $0.count) }
+    guard count >= 0 else { throw Failure(.invalidParameters, "[notifications] \(option): \(path) cannot be read") }
+    var secret = Array(bytes.prefix(count))
+    while let last = secret.last, last == 10 || last == 13 { secret.removeLast() }
+    return secret
 }

@@ -1,6 +1,7 @@
 public import Model
 internal import SQL
 internal import Synchronization
+internal import Telemetry
 
 /// All aggregates at one moment, and where each host is.
 public struct AggregateTable: Sendable {
@@ -92,7 +93,8 @@ public struct AggregateStore: Sendable {
     public func create(
         name: String, uuid: String, availabilityZone: String?, now: Timestamp
     ) async throws -> Aggregate {
-        try await database.write { connection in
+        let requestID = RequestScope.current
+        return try await database.write { connection in
             try Self.requireFree(name, connection)
             let aggregate = Aggregate(
                 id: try Counter.aggregateID.next(connection), uuid: uuid, name: name,
@@ -104,6 +106,10 @@ public struct AggregateStore: Sendable {
                     .integer(now.microseconds),
                 ])
             _ = try Counter.aggregateRevision.next(connection)
+            let notification = AggregateNotification(aggregate: aggregate, requestID: requestID)
+            for phase in [AggregateNotification.Phase.start, .end] {
+                try notification.append(.create, phase, now: now, connection)
+            }
             return aggregate
         }
     }
@@ -113,8 +119,12 @@ public struct AggregateStore: Sendable {
     public func update(
         _ id: Int64, name: String? = nil, metadata: [String: String?] = [:], defaultZone: String, now: Timestamp
     ) async throws -> Aggregate {
-        try await database.write { connection in
+        let requestID = RequestScope.current
+        let change = metadata.isEmpty ? AggregateNotification.Change.updateProperties : .updateMetadata
+        return try await database.write { connection in
             var aggregate = try Self.require(id, connection)
+            try AggregateNotification(aggregate: aggregate, requestID: requestID)
+                .append(change, .start, now: now, connection)
             let before = aggregate.availabilityZone
             if let name, name != aggregate.name {
                 try Self.requireFree(name, connection)
@@ -128,25 +138,35 @@ public struct AggregateStore: Sendable {
                 }
             }
             try Self.store(&aggregate, now, connection)
+            try AggregateNotification(aggregate: aggregate, requestID: requestID)
+                .append(change, .end, now: now, connection)
             return aggregate
         }
     }
 
     /// Throws `.notFound`, `AggregateError.notEmpty`.
     public func delete(_ id: Int64) async throws {
+        let (requestID, now) = (RequestScope.current, database.now())
         try await database.write { connection in
             let aggregate = try Self.require(id, connection)
             guard aggregate.hosts.isEmpty else { throw AggregateError.notEmpty(count: aggregate.hosts.count) }
             try connection.execute("DELETE FROM aggregates WHERE id = ?", [.integer(id)])
             _ = try Counter.aggregateRevision.next(connection)
+            let notification = AggregateNotification(aggregate: aggregate, requestID: requestID)
+            for phase in [AggregateNotification.Phase.start, .end] {
+                try notification.append(.delete, phase, now: now, connection)
+            }
         }
     }
 
     /// Throws `.notFound`, `AggregateError`.
     public func add(_ host: HostName, to id: Int64, defaultZone: String, now: Timestamp) async throws -> Aggregate {
-        try await database.write { connection in
+        let requestID = RequestScope.current
+        return try await database.write { connection in
             var aggregate = try Self.require(id, connection)
             guard !aggregate.hosts.contains(host) else { throw AggregateError.hostExists(host) }
+            try AggregateNotification(aggregate: aggregate, requestID: requestID)
+                .append(.addHost, .start, now: now, connection)
             if let zone = aggregate.availabilityZone {
                 try Self.requireMove(of: host, to: zone, besides: id, defaultZone, connection)
             }
@@ -157,6 +177,8 @@ public struct AggregateStore: Sendable {
                 SELECT ?, ?, COALESCE(MAX(position), 0) + 1 FROM aggregate_hosts WHERE aggregate_id = ?
                 """, [.integer(id), .text(host.rawValue), .integer(id)])
             try Self.store(&aggregate, now, connection)
+            try AggregateNotification(aggregate: aggregate, requestID: requestID)
+                .append(.addHost, .end, now: now, connection)
             return aggregate
         }
     }
@@ -164,9 +186,12 @@ public struct AggregateStore: Sendable {
     /// Throws `.notFound`, `AggregateError`.
     public func remove(_ host: HostName, from id: Int64, defaultZone: String, now: Timestamp) async throws -> Aggregate
     {
-        try await database.write { connection in
+        let requestID = RequestScope.current
+        return try await database.write { connection in
             var aggregate = try Self.require(id, connection)
             guard aggregate.hosts.contains(host) else { throw AggregateError.hostNotFound(host) }
+            try AggregateNotification(aggregate: aggregate, requestID: requestID)
+                .append(.removeHost, .start, now: now, connection)
             if aggregate.availabilityZone != nil {
                 try Self.requireMove(of: host, to: nil, besides: id, defaultZone, connection)
             }
@@ -175,6 +200,8 @@ public struct AggregateStore: Sendable {
                 "DELETE FROM aggregate_hosts WHERE aggregate_id = ? AND host = ?",
                 [.integer(id), .text(host.rawValue)])
             try Self.store(&aggregate, now, connection)
+            try AggregateNotification(aggregate: aggregate, requestID: requestID)
+                .append(.removeHost, .end, now: now, connection)
             return aggregate
         }
     }

@@ -102,6 +102,16 @@ public final class ControlDatabase: Sendable {
     /// ask for `dataVersion` again and again. `wake` must return at once.
     public func onChange(_ wake: @escaping @Sendable () -> Void) -> Bool { database.onChange(wake) }
 
+    /// Why the database cannot be used, for a process's health; `nil` when it can be read.
+    public func complaint() async -> String? {
+        do {
+            _ = try await database.read { try $0.hasTable("schema_versions") }
+            return nil
+        } catch {
+            return "the database cannot be read: \(error)"
+        }
+    }
+
     /// Ends what is queued and closes the database.
     public func close() async { await database.close() }
 }

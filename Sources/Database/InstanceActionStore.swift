@@ -49,9 +49,14 @@ public struct ActionEnd: Sendable, Hashable {
     public var at: Timestamp
     public var failed: Bool
     public var event: InstanceEvent?
+    /// Whether it failed because there was no host for it.
+    public var isWithoutHost: Bool
 
-    public init(requestID: RequestID, at: Timestamp, failed: Bool, event: InstanceEvent?) {
+    public init(
+        requestID: RequestID, at: Timestamp, failed: Bool, event: InstanceEvent?, isWithoutHost: Bool = false
+    ) {
         (self.requestID, self.at, self.failed, self.event) = (requestID, at, failed, event)
+        self.isWithoutHost = isWithoutHost
     }
 }
 

@@ -39,7 +39,7 @@ struct InstanceNotification {
             "uuid": .string(instance.id.rawValue), "user_id": .string(instance.userID.rawValue),
             "tenant_id": .string(instance.projectID.rawValue), "display_name": .string(instance.name),
             "display_description": text(instance.description), "host_name": .string(instance.hostname),
-            "host": text(instance.host?.rawValue), "node": text(instance.host?.rawValue),
+            "host": text(instance.host?.rawValue), "node": text(instance.node ?? instance.host?.rawValue),
             "state": .string(instance.vmState.rawValue), "task_state": text(instance.taskState?.rawValue),
             "power_state": .string(instance.powerState.name),
             "image_uuid": .string(instance.imageID.rawValue), "key_name": text(instance.keyName),

@@ -7,6 +7,7 @@ public import Tasks
 /// The servers: one row each, kept after deletion until it is purged.
 public struct InstanceStore: Sendable {
     let database: any SQLDatabase
+    private let known = ReadInstances()
 
     /// What live instances take together.
     public struct Usage: Sendable, Hashable {
@@ -122,6 +123,11 @@ public struct InstanceStore: Sendable {
             let usage =
                 admit == nil ? nil : try Self.usage(of: instance.projectID, user: instance.userID, connection)
             try change(&instance)
+            if let placing {
+                instance.node = try HostStore.node(of: placing, connection)
+            } else if instance.host == nil {
+                instance.node = nil
+            }
             // After `change`, which says first whether the request is admitted at all.
             if let admit, let usage { try admit(before, usage) }
             if instance != before {
@@ -137,6 +143,11 @@ public struct InstanceStore: Sendable {
                 notification.host = finishing.event?.host
                 notification.failure = finishing.failed ? finishing.event?.details ?? "it failed" : nil
                 try notification.append(finishing.failed ? .error : .end, now: now, connection)
+                if let event = finishing.event, finishing.failed, finishing.isWithoutHost {
+                    try TaskNotification(
+                        instance: instance, requestID: ended.requestID, reason: event.details ?? "it failed"
+                    ).append(ended.kind, now: now, connection)
+                }
             }
             for image in images { try SQLImageStorage.insert(image, on: connection) }
             for task in try makeTasks(instance) { try SQLTaskStorage.insert(task, on: connection) }
@@ -174,7 +185,7 @@ public struct InstanceStore: Sendable {
             let page = query.matches == nil ? limit : 1_000
             while found.count < limit {
                 let (sql, values) = statement.text(limit: page, offset: offset)
-                let rows = try connection.query(sql, values) { try Record.decode(Instance.self, $0.text(0)) }
+                let rows = try connection.query(sql, values) { try known.decode($0.text(0)) }
                 for instance in rows where query.matches?(instance) ?? true {
                     found.append(instance)
                     if found.count == limit { break }

@@ -1,6 +1,7 @@
 internal import Crypto
 public import Model
 internal import SQL
+internal import Telemetry
 
 /// One service as `os-services` lists it.
 public struct ServiceRecord: Sendable, Hashable {
@@ -95,6 +96,12 @@ public struct ServiceStore: Sendable {
                         .text(beat.host.rawValue), .text(beat.binary), SQLValue(beat.version),
                         .integer(beat.at.microseconds), .integer(beat.at.microseconds), .integer(revision),
                     ])
+                let made = try connection.first(
+                    Self.columns + " WHERE host = ? AND binary_name = ?",
+                    [.text(beat.host.rawValue), .text(beat.binary)], Self.record)
+                if let made {
+                    try ServiceNotification(service: made, requestID: nil).append(.create, now: beat.at, connection)
+                }
             }
         }
     }
@@ -138,7 +145,8 @@ public struct ServiceStore: Sendable {
     public func change(
         uuid: String, isDisabled: Bool? = nil, disabledReason: String?? = nil, isForcedDown: Bool? = nil
     ) async throws -> ServiceRecord {
-        try await database.write { connection in
+        let (requestID, now) = (RequestScope.current, database.now())
+        return try await database.write { connection in
             guard var service = try connection.first(Self.columns + " WHERE uuid = ?", [.text(uuid)], Self.record)
             else { throw StoreError.notFound("Service \(uuid)") }
             service.isDisabled = isDisabled ?? service.isDisabled
@@ -153,15 +161,18 @@ public struct ServiceStore: Sendable {
                     SQLValue(service.isDisabled), SQLValue(service.disabledReason), SQLValue(service.isForcedDown),
                     .integer(try Counter.serviceRevision.next(connection)), .text(uuid),
                 ])
+            try ServiceNotification(service: service, requestID: requestID).append(.update, now: now, connection)
             return service
         }
     }
 
     public func delete(uuid: String) async throws {
+        let (requestID, now) = (RequestScope.current, database.now())
         try await database.write { connection in
-            guard try connection.execute("DELETE FROM services WHERE uuid = ?", [.text(uuid)]) > 0 else {
-                throw StoreError.notFound("Service \(uuid)")
-            }
+            guard let service = try connection.first(Self.columns + " WHERE uuid = ?", [.text(uuid)], Self.record)
+            else { throw StoreError.notFound("Service \(uuid)") }
+            try connection.execute("DELETE FROM services WHERE uuid = ?", [.text(uuid)])
+            try ServiceNotification(service: service, requestID: requestID).append(.delete, now: now, connection)
             _ = try Counter.serviceRemovals.next(connection)
         }
     }

@@ -2,12 +2,13 @@
 struct Rules {
     /// From the bottom up. A target depends only on what stands before it.
     static let order = [
-        "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgreSQL", "CGnuTLS", "CCrypt", "CSystem",
+        "CLibvirt", "CSQLite", "CMicroHTTPD", "CCurl", "CXML2", "CPostgreSQL", "CRabbitMQ", "CGnuTLS", "CCrypt",
+        "CSystem",
         "Model", "GuestHardware", "HostTopology", "PCIDevices", "ImageFormat", "SQL", "Telemetry", "Configuration",
         "Crypto", "Periodic", "Metadata",
         "XML",
         "Processes", "HTTP",
-        "RPC", "SQLite", "PostgreSQL",
+        "RPC", "SQLite", "PostgreSQL", "AMQP",
         "Tasks", "TaskStore", "Libvirt", "Scheduling", "Identity", "Images", "Compute", "LibvirtDriver", "Database",
         "SchedulerService", "Conductor", "Placement", "ComputeAPI", "Notifications", "Simulation",
         "CommandLine", "PostgreSQLServer",
@@ -17,7 +18,7 @@ struct Rules {
     /// The one target that may see each C library.
     static let owners: [String: String] = [
         "CLibvirt": "Libvirt", "CSQLite": "SQLite", "CMicroHTTPD": "HTTP", "CCurl": "HTTP", "CXML2": "XML",
-        "CPostgreSQL": "PostgreSQL", "CGnuTLS": "Crypto", "CCrypt": "Crypto",
+        "CPostgreSQL": "PostgreSQL", "CRabbitMQ": "AMQP", "CGnuTLS": "Crypto", "CCrypt": "Crypto",
     ]
 
     /// The C library itself: no wrapper could own it.
@@ -38,7 +39,7 @@ struct Rules {
     ]
 
     /// What the agent must not carry, directly or through another target.
-    static let forbiddenForAgent: Set<String> = ["CPostgreSQL", "PostgreSQL", "Database"]
+    static let forbiddenForAgent: Set<String> = ["CPostgreSQL", "PostgreSQL", "CRabbitMQ", "AMQP", "Database"]
 
     /// Modules of the toolchain that sources may import. Not Foundation: it brings ICU's 44 MB with it.
     static let toolchain: Set<String> = ["FoundationEssentials", "Glibc", "Synchronization"]

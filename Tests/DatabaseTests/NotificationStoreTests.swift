@@ -15,13 +15,17 @@ struct NotificationStoreTests {
             [plainInstance(id)], actions: [makeAction(id, request: "req-\(id)")], tasks: [])
     }
 
-    private func end(_ database: ControlDatabase, _ id: String, failed: Bool = false) async throws {
+    private func end(
+        _ database: ControlDatabase, _ id: String, failed: Bool = false, isWithoutHost: Bool = false
+    ) async throws {
         let event = InstanceEvent(
             name: "e", host: HostName("a"), startedAt: at(1), finishedAt: at(2), result: failed ? "Error" : "Success",
             details: failed ? "no room" : nil)
         _ = try await database.instances.update(
             InstanceID(id), now: at(3),
-            finishing: ActionEnd(requestID: RequestID("req-\(id)"), at: at(3), failed: failed, event: event)
+            finishing: ActionEnd(
+                requestID: RequestID("req-\(id)"), at: at(3), failed: failed, event: event, isWithoutHost: isWithoutHost
+            )
         ) { $0.vmState = failed ? .error : .active }
     }
 
@@ -63,6 +67,24 @@ struct NotificationStoreTests {
         let first = try JSON(parsing: Array(waiting[0].body.utf8))
         #expect(first["payload"]?["nova_object.data"]?["state"] == "building" && first["priority"] == "INFO")
         #expect(first["message_id"]?.text != last["message_id"]?.text)
+        await database.close()
+    }
+
+    @Test("A build that no host has taken is told as the conductor's failure too", arguments: Engine.allCases)
+    func task(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
+        try await database.notifications.setSinks(["s"])
+        try await make(database, "a")
+        try await end(database, "a", failed: true, isWithoutHost: true)
+        let waiting = try await database.notifications.waiting(for: "s", limit: 10)
+        #expect(
+            try types(waiting) == [
+                "instance.create.start", "instance.create.error", "compute_task.build_instances.error",
+            ])
+        let last = try JSON(parsing: Array(waiting[2].body.utf8))
+        let data = last["payload"]?["nova_object.data"]
+        #expect(last["priority"] == "ERROR" && data?["instance_uuid"] == "a" && data?["state"] == "error")
+        #expect(data?["reason"]?["nova_object.data"]?["exception_message"] == "no room")
         await database.close()
     }
 
@@ -114,6 +136,41 @@ struct NotificationStoreTests {
                 [plainInstance("a")], actions: [makeAction("a")], tasks: [], admit: { _ in throw No() })
         }
         #expect(try await database.notifications.waiting(for: "s", limit: 10).isEmpty)
+        await database.close()
+    }
+
+    @Test(
+        "A service is told when it is new, changed and forgotten, an aggregate around each change",
+        arguments: Engine.allCases)
+    func servicesAndAggregates(_ engine: Engine) async throws {
+        let database = try await makeDatabase(engine)
+        try await database.notifications.setSinks(["s"])
+        let beat = ServiceHeartbeat(host: HostName("a"), binary: "nova-compute", version: 1, at: at(1))
+        try await database.services.record([beat])
+        try await database.services.record([beat])
+        let uuid = try #require(try await database.services.list().first).uuid
+        _ = try await database.services.change(uuid: uuid, isDisabled: true, disabledReason: "repair")
+        try await database.services.delete(uuid: uuid)
+        let aggregates = database.aggregates
+        let made = try await aggregates.create(name: "x", uuid: "u", availabilityZone: "z", now: at(2))
+        _ = try await aggregates.update(made.id, name: "y", defaultZone: "nova", now: at(3))
+        _ = try await aggregates.update(made.id, metadata: ["k": "v"], defaultZone: "nova", now: at(3))
+        _ = try await aggregates.add(HostName("a"), to: made.id, defaultZone: "nova", now: at(4))
+        _ = try await aggregates.remove(HostName("a"), from: made.id, defaultZone: "nova", now: at(5))
+        try await aggregates.delete(made.id)
+        let waiting = try await database.notifications.waiting(for: "s", limit: 100)
+        #expect(
+            try types(waiting) == ["service.create", "service.update", "service.delete"]
+                + ["create", "update_prop", "update_metadata", "add_host", "remove_host", "delete"].flatMap {
+                    ["aggregate.\($0).start", "aggregate.\($0).end"]
+                })
+        func data(_ index: Int) throws -> JSON? {
+            try JSON(parsing: Array(waiting[index].body.utf8))["payload"]?["nova_object.data"]
+        }
+        #expect(try data(0)?["topic"] == "compute" && data(0)?["report_count"] == 1)
+        #expect(try data(1)?["disabled"] == true && data(1)?["disabled_reason"] == "repair")
+        #expect(try data(9)?["hosts"] == [] && data(10)?["hosts"] == ["a"] && data(10)?["name"] == "y")
+        #expect(waiting.allSatisfy { $0.subject == uuid || $0.subject == "u" })
         await database.close()
     }
 }
