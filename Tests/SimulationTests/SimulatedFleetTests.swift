@@ -145,7 +145,9 @@ struct SimulatedFleetTests {
         try await play.build("b", on: 1, epoch: 4)
         try await play.wait("the end of the build") { !$0.operations.isEmpty }
         #expect(play.fleet.counts.builds == 1 && play.fleet.counts.refusedBuilds == 1)
-        #expect(play.heard.withLock { $0.operations.last?.header.fence.epoch } == 4)
+        // The build may have ended before it was told again.
+        let told = play.heard.withLock { $0.operations.last?.header.fence.epoch }
+        #expect(told == 3 || told == 4)
         await play.end()
     }
 

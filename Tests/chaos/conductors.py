@@ -1,20 +1,27 @@
-"""Three conductors on one database, of SQLite and of PostgreSQL, killed, halted for longer than their leases, and restarted, under a steady load."""
+"""Three conductors on one database, of SQLite and (with clocks that differ by minutes) of PostgreSQL: killed, halted for
+longer than their leases, and restarted, under a steady load."""
 
+import datetime
 import os
 import signal
 
 from apus_host import wait_for
 from apus_postgresql import PostgreSQL
 from ground import QUICK, Ground
-from soak import Soak
+from soak import ACTIONS, SNAPSHOT, Soak
 
 # Longer than a lease, so that others take the tasks over before the halted one goes on.
 HALT_SECONDS = (16, 22)
 CALM_SECONDS = (2, 6)
+# By how much the clocks of the conductors on PostgreSQL are wrong: as those of several machines may be.
+WRONG_CLOCKS = (0, 300, -300)
 
 
 class Conductors(Soak):
-    """The same requests as in the soak; but it is conductors that die, or sleep and wake up with what they had."""
+    """The same requests as in the soak, and snapshots; but it is conductors that die, or sleep and wake up with what they
+    had."""
+
+    actions = {**ACTIONS, "ACTIVE": [*ACTIONS["ACTIVE"], (SNAPSHOT, None)]}
 
     def __init__(self, ground, checks, seed, seconds, server=None):
         super().__init__(ground, checks, seed, seconds)
@@ -79,6 +86,13 @@ class Conductors(Soak):
 LIVELY = ("DEFAULT.report_interval=1", *QUICK)
 
 
+def clock(daemon):
+    """Seconds at which a daemon's log says that it has begun to listen."""
+    with open(daemon.log, encoding="utf-8") as file:
+        line = [line for line in file if "conductor listens" in line][-1]
+    return datetime.datetime.fromisoformat(line.split(" ")[0].replace("Z", "+00:00")).timestamp()
+
+
 def on_sqlite(binaries, checks, seed, seconds):
     with Ground(binaries, agent_options=LIVELY, conductors=3, name="three") as ground:
         Conductors(ground, checks, seed, seconds).run()
@@ -86,5 +100,8 @@ def on_sqlite(binaries, checks, seed, seconds):
 
 def on_postgresql(binaries, checks, seed, seconds):
     with PostgreSQL() as server, Ground(
-            binaries, agent_options=LIVELY, conductors=3, name="three-pg", connection=server.url) as ground:
+            binaries, agent_options=LIVELY, conductors=3, name="three-pg", connection=server.url,
+            clocks=WRONG_CLOCKS) as ground:
+        apart = max(clocks := [clock(conductor) for conductor in ground.control.conductors]) - min(clocks)
+        checks.check("the conductors' clocks differ by minutes", apart < 500 and f"{apart} s: {clocks}")
         Conductors(ground, checks, seed, seconds, server).run()

@@ -104,9 +104,11 @@ class Guardian(threading.Thread):
 
 class Ground(HostView):
     def __init__(self, binaries, control_options=KEPT, agent_options=QUICK, conductors=1, name="ground",
-                 connection=None):
+                 connection=None, clocks=()):
         self.control = ControlPlane(
             binaries, name=f"{name}-control", options=control_options, conductors=conductors, connection=connection)
+        for conductor, seconds in zip(self.control.conductors, clocks):
+            conductor.set_clock(seconds)
         known = f"compute.conductors={','.join(self.control.conductor_urls)}"
         self.agent = Agent(self.control, name, options=[*agent_options, known])
         super().__init__(os.path.join(self.agent.state, "instances"), os.path.join(self.control.state, "images"))

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from apus_client import Refused
-from apus_host import wait_for
+from apus_host import virsh, wait_for
 from ground import Request
 from operations import OPERATIONS
 
@@ -275,9 +275,19 @@ class Matrix:
         found = ground.settled(request.server)
         self.check_answer(request)
         # A guest whose QEMU was killed is off, which the API must say.
-        also = {"SHUTOFF"} if victim == "QEMU" and self.met else set()
+        is_ended = self.met if victim == "QEMU" else self.ended_by_libvirtd(found)
+        also = {"SHUTOFF"} if is_ended else set()
         self.judge(dataclasses.replace(operation, also=(*operation.also, *also)), found, failed=True)
         self.leave(request.server)
+
+    def ended_by_libvirtd(self, found):
+        """Whether libvirtd, when it came back, ended the guest: 9.0 does when it cannot repeat the end of an unplugging
+        that QEMU had finished."""
+        if found["status"] != "SHUTOFF":
+            return False
+        reason = virsh("domstate", found["id"], "--reason").strip()
+        self.note += f", {reason}"
+        return reason == "shut off (daemon)"
 
     def kill_qemu(self, server):
         """Kills the guest's QEMU; when there is none at this moment, a moment later, while the operation lasts. False

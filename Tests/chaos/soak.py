@@ -23,13 +23,20 @@ KILL_SECONDS = (3, 9)
 SETTLE_SECONDS = 180
 
 
+# With it, snapshots are taken as well; each bears its server's name.
+SNAPSHOT = "createImage"
+PREFIX = "soak-"
+
+
 class Soak:
     """`ground` is a cloud with one host (ground.py)."""
+
+    actions = ACTIONS
 
     def __init__(self, ground, checks, seed, seconds):
         self.ground, self.checks, self.seed, self.seconds = ground, checks, seed, seconds
         self.over = threading.Event()
-        self.requests = self.kills = 0
+        self.requests = self.kills = self.asked = 0
         self.errors = []
         self.lock = threading.Lock()
 
@@ -38,7 +45,7 @@ class Soak:
         killer = threading.Thread(target=self.guarded, args=(self.kill, WORKERS), daemon=True)
         for thread in (*workers, killer):
             thread.start()
-        time.sleep(self.seconds)
+        self.over.wait(self.seconds)
         self.over.set()
         for thread in (killer, *workers):
             thread.join(SETTLE_SECONDS)
@@ -53,6 +60,13 @@ class Soak:
             f"{self.seconds} s", wrong)
         for server in ground.client.servers():
             ground.remove(server["id"])
+        if any(name == SNAPSHOT for name, _ in self.actions["ACTIVE"]):
+            images = self.snapshots(ground.client)
+            unsettled = [image for image in images if image["status"] != "active"]
+            self.checks.check(f"each of {self.asked} snapshots is whole or gone ({len(images)} are left)",
+                              (unsettled and f"{unsettled}") or (not self.asked and "none was taken"))
+            for image in images:
+                ground.client.image("DELETE", f"/images/{image['id']}")
         wrong = ground.holds()
         self.checks.check("nothing is left when all servers are deleted", wrong)
 
@@ -88,10 +102,21 @@ class Soak:
             for _ in range(chance.randint(0, MOST_ACTIONS)):
                 # Now and then the next request does not wait for the last one's end.
                 status = self.status(client, server) if chance.random() < 0.8 else "ACTIVE"
-                if status not in ACTIONS or self.over.is_set():
+                if status not in self.actions or self.over.is_set():
                     break
-                self.ask(client.act, server, *chance.choice(ACTIONS[status]))
+                name, argument = chance.choice(self.actions[status])
+                if name == SNAPSHOT:
+                    argument = {"name": PREFIX + server}
+                    with self.lock:
+                        self.asked += 1
+                self.ask(client.act, server, name, argument)
             self.remove(client, server)
+
+    @staticmethod
+    def snapshots(client):
+        """Those of this run, of all servers."""
+        images = client.image("GET", "/images?limit=1000")["images"]
+        return [image for image in images if image["name"].startswith(PREFIX)]
 
     def remove(self, client, server):
         """Deletes the server, however often that takes."""

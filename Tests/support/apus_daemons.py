@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import time
 
@@ -11,6 +12,17 @@ from apus_host import INSIDE, clean_environment, end, in_host, wait_for
 START_SECONDS = 60
 
 
+def wrong_clock():
+    """The library that makes a clock wrong, built once a run by the toolchain's own compiler."""
+    path = os.path.join(os.environ[INSIDE], "wrong_clock.so")
+    if not os.path.exists(path):
+        swift = os.path.realpath(shutil.which("swift"))
+        clang = os.path.join(os.path.dirname(swift), "clang")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrong_clock.c")
+        subprocess.run([clang, "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", path, source], check=True)
+    return path
+
+
 class Daemon:
     """One program in one host of the lab, with its own log."""
 
@@ -18,6 +30,7 @@ class Daemon:
         self.path = os.path.join(binaries, program)
         self.host, self.options = host, list(options)
         self.log = os.path.join(os.environ[INSIDE], f"{name or program}.log")
+        self.environment = {}
         self.process = None
 
     def command(self, *arguments):
@@ -28,14 +41,14 @@ class Daemon:
     def start(self, *arguments, ready=None, environment=None):
         """Starts it; with `ready`, waits until its log has a line with that text. Returns the seconds that took.
 
-        `environment` comes on top of ours.
+        `environment` comes on top of ours, for this time.
         """
         size = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         began = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**clean_environment(), **(environment or {})}, start_new_session=True)
+                env={**clean_environment(), **self.environment, **(environment or {})}, start_new_session=True)
         if ready:
             def said():
                 if self.process.poll() is not None:
@@ -59,6 +72,10 @@ class Daemon:
             return 0
         process, self.process = self.process, None
         return end(process, seconds)
+
+    def set_clock(self, seconds):
+        """From its next start on the program's clock is wrong by so many seconds; time passes as everywhere."""
+        self.environment = {"LD_PRELOAD": wrong_clock(), "WRONG_CLOCK_SECONDS": str(seconds)}
 
     def dies(self, seconds):
         """Waits until it has ended by itself, at most `seconds`; whether it has."""
