@@ -23,6 +23,14 @@ enum ProcessTable {
         }
     }
 
+    /// The `DEFAULT.host` that a program of ours was started with; `nil` where there is none.
+    static func host(of pid: Int32) -> String? {
+        let text = ((try? readTextFile("/proc/\(pid)/cmdline")) ?? nil) ?? ""
+        let option = "DEFAULT.host="
+        let word = text.split(separator: "\0").first { $0.hasPrefix(option) }
+        return word.map { String($0.dropFirst(option.count)) }
+    }
+
     /// What a process has used of processors, by user and kernel; 0 for one that is gone.
     static func processorSeconds(of pid: Int32) -> Double {
         guard let fields = stat(of: pid), fields.rest.count > 12, let user = Double(fields.rest[11]),

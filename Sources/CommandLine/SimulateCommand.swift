@@ -16,6 +16,7 @@ extension Command {
             OptionSpec(name: "hosts", value: "N", help: "How many hosts (100)."),
             OptionSpec(name: "rate", value: "R", help: "Launches a second (5)."),
             OptionSpec(name: "seconds", value: "S", help: "How long servers are launched (60)."),
+            OptionSpec(name: "burst", value: "N", help: "Launch so many at once instead, and nothing more."),
             OptionSpec(name: "lifetime", value: "SECONDS", help: "After which a server is deleted (20)."),
             OptionSpec(name: "conductors", value: "N", help: "How many conductors, each with a scheduler (1)."),
             OptionSpec(name: "build", value: "SECONDS", help: "The median of a guest's build (2)."),
@@ -60,6 +61,8 @@ struct SimulationPlan: Sendable {
     var database: String?
     var isKept: Bool
     var killsPerMinute: Int
+    /// Launches at once; 0 for a steady rate.
+    var burst: Int
     var settings = SimulationSettings()
 
     init(_ invocation: Invocation) throws {
@@ -69,6 +72,7 @@ struct SimulationPlan: Sendable {
         lifetime = try invocation.number("lifetime", in: 1...86_400) ?? 20
         conductors = try invocation.number("conductors", in: 1...9) ?? 1
         database = invocation.value("database")
+        burst = try invocation.number("burst", in: 1...100_000) ?? 0
         isKept = invocation.has("keep")
         killsPerMinute = try invocation.number("kills", in: 0...600) ?? 0
         settings.buildTime = .seconds(try invocation.number("build", in: 0...3_600) ?? 2)

@@ -15,6 +15,7 @@ internal import Telemetry
 struct SimulatedCloud: Sendable {
     private static let startLimit = Duration.seconds(60)
     private static let settleLimit = Duration.seconds(180)
+    private static let restartDelay = Duration.seconds(3)
     /// What is killed, when something is.
     private static let victim = "apus-conductor"
 
@@ -155,6 +156,8 @@ struct SimulatedCloud: Sendable {
             environment: ["PATH": "/usr/bin:/bin", "LOG": "\(folder)/\(name).log"], timeout: .seconds(86_400 * 7))
         var result = try await Processes.run(command)
         while plan.killsPerMinute > 0, name == Self.victim, result.status == 128 + SIGKILL {
+            // Later than the others need to go on with what it was at.
+            try await AlarmClock().sleep(for: Self.restartDelay)
             result = try await Processes.run(command)
         }
         throw CommandError.failure(
@@ -193,21 +196,22 @@ struct SimulatedCloud: Sendable {
         let played = Task { await fleet.run() }
         defer { played.cancel() }
         let load = SimulationLoad(plan: plan, client: client, fleet: fleet)
-        say("servers are launched for \(plan.seconds) s")
+        say(plan.burst > 0 ? "\(plan.burst) servers are launched" : "servers are launched for \(plan.seconds) s")
         var result = SimulationResult(plan: plan)
         let before = processorTimes()
-        let start = ContinuousClock.now
-        let killer = Task { await keepKilling() }
+        let (start, began) = (ContinuousClock.now, database.now())
+        let killer = Task { await keepKilling(database) }
         defer { killer.cancel() }
         let accepted = try await load.run()
         result.elapsed = (ContinuousClock.now - start) / .seconds(1)
         killer.cancel()
-        result.kills = await killer.value
+        (result.kills, result.failovers) = await killer.value
         result.usages = usages(since: before, over: result.elapsed)
         (result.accepted, result.refused) = (accepted.ids.count, accepted.refused)
         say("waiting for what is under way")
         try await settle(fleet, database)
         result.hosts = fleet.counts
+        if plan.burst > 0, let last = fleet.lastClaim { result.burstSeconds = last.since(began) / .seconds(1) }
         if plan.database == nil { result.databaseMiB = databaseSize() }
         try await SimulationAudit(database: database, fleet: fleet).run(accepted.ids, into: &result)
         played.cancel()
@@ -259,19 +263,52 @@ struct SimulatedCloud: Sendable {
         }
     }
 
-    /// Kills conductors, one at a time, until it is cancelled; gives how many.
-    private func keepKilling() async -> Int {
-        guard plan.killsPerMinute > 0 else { return 0 }
+    /// Kills conductors, one at a time, until it is cancelled; gives how many, and the seconds after which others had
+    /// taken over all that each was at.
+    private func keepKilling(_ database: ControlDatabase) async -> (kills: Int, failovers: [Double]) {
+        guard plan.killsPerMinute > 0 else { return (0, []) }
         var generator = SeededGenerator(seed: plan.settings.seed)
         var kills = 0
+        var failovers: [Double] = []
         while true {
-            do { try await AlarmClock().sleep(for: .seconds(60) / plan.killsPerMinute) } catch { return kills }
+            let pause = Duration.seconds(60) / plan.killsPerMinute
+            do { try await AlarmClock().sleep(for: pause) } catch { return (kills, failovers) }
             let pids = ProcessTable.children(of: getpid()).filter { $0.name == Self.victim }.map(\.pid)
-            guard let pid = pids.randomElement(using: &generator) else { continue }
+            guard let pid = pids.randomElement(using: &generator), let host = ProcessTable.host(of: pid) else {
+                continue
+            }
+            let held = try? await tasks(of: "conductor@\(host)", database)
             // A child of this process's own that nobody has waited for yet: the number is not somebody else's.
+            guard ProcessTable.children(of: getpid()).contains(where: { $0.pid == pid && $0.name == Self.victim })
+            else {
+                continue
+            }
             kill(pid, SIGKILL)
             kills += 1
+            guard let held, !held.isEmpty, plan.conductors > 1 else { continue }
+            if let seconds = await takeover(of: held, database) { failovers.append(seconds) }
         }
+    }
+
+    private func tasks(of owner: String, _ database: ControlDatabase) async throws -> [TaskID: Int64] {
+        let rows = try await database.tasks.list(instance: nil, unfinishedOnly: true, limit: 1_000)
+        return Dictionary(uniqueKeysWithValues: rows.filter { $0.owner == owner }.map { ($0.id, $0.epoch) })
+    }
+
+    /// The seconds until each of some tasks has ended, or has another epoch, or for which that was waited for; `nil` when
+    /// it is cancelled.
+    private func takeover(of held: [TaskID: Int64], _ database: ControlDatabase) async -> Double? {
+        let start = ContinuousClock.now
+        var left = held
+        while ContinuousClock.now - start < Self.settleLimit {
+            for (id, epoch) in left {
+                guard let row = try? await database.tasks.find(id) else { continue }
+                if row.status.isFinished || row.epoch != epoch { left[id] = nil }
+            }
+            if left.isEmpty { return (ContinuousClock.now - start) / .seconds(1) }
+            do { try await AlarmClock().sleep(for: .milliseconds(20)) } catch { return nil }
+        }
+        return Self.settleLimit / .seconds(1)
     }
 
     // MARK: What it took

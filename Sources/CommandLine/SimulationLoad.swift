@@ -29,9 +29,20 @@ final class SimulationLoad: Sendable {
         (self.plan, self.client, self.fleet) = (plan, client, fleet)
     }
 
-    /// Launches and deletes until the plan's time is over; gives what was accepted.
+    /// Launches and deletes until the plan's time is over, or makes all launches of a burst; gives what was accepted.
     func run() async throws -> Accepted {
         let image = try await makeImage()
+        if plan.burst > 0 {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 1...plan.burst {
+                    if number > Self.concurrency { try await group.next() }
+                    accepted.withLock { $0.open += 1 }
+                    group.addTask { try await self.launch("sim-\(number)", image) }
+                }
+                try await group.waitForAll()
+            }
+            return accepted.withLock { $0 }
+        }
         try await withThrowingDiscardingTaskGroup { group in
             let start = ContinuousClock.now
             var launched = 0

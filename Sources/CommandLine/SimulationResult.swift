@@ -23,8 +23,12 @@ struct SimulationResult: Sendable {
     var launches: [Double] = []
     var deletions: [Double] = []
     var hosts = SimulationCounts()
+    /// From the first request of a burst until the last of its builds was claimed.
+    var burstSeconds: Double?
     /// Conductors that were killed.
     var kills = 0
+    /// Seconds from such a kill until others had taken over all that the conductor was at.
+    var failovers: [Double] = []
     var usages: [Usage] = []
     var databaseMiB: Double?
     /// What contradicts, a line each.
@@ -55,6 +59,11 @@ struct SimulationResult: Sendable {
             ("builds failed on hosts", "\(hosts.failedBuilds)"), ("builds refused by hosts", "\(hosts.refusedBuilds)"),
             ("agents that died", "\(hosts.deaths)"), ("conductors that were killed", "\(kills)"),
         ]
+        if let longest = failovers.max() {
+            let median = quantile(failovers.sorted(), 0.5)
+            rows.append(("taken over after, p50, max [s]", "\(fixed(median, 2)), \(fixed(longest, 2))"))
+        }
+        if let burstSeconds { rows.append(("all claimed after [s]", fixed(burstSeconds, 2))) }
         for usage in usages {
             rows.append((usage.program, "\(fixed(usage.cores, 2)) cores, \(fixed(usage.memoryMiB, 1)) MiB"))
         }
@@ -92,6 +101,8 @@ struct SimulationResult: Sendable {
             members["\(name)_p50_ms"] = .number(quantile(values, 0.5))
             members["\(name)_p99_ms"] = .number(quantile(values, 0.99))
         }
+        if !failovers.isEmpty { members["failovers_s"] = .array(failovers.map { .number($0) }) }
+        if let burstSeconds { members["burst_s"] = .number(burstSeconds) }
         if let databaseMiB { members["database_mib"] = .number(databaseMiB) }
         return .object(members)
     }

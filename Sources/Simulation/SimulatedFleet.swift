@@ -13,6 +13,8 @@ public final class SimulatedFleet: Sendable {
         var hosts: [HostState]
         var counts = SimulationCounts()
         var generator: SeededGenerator
+        /// When the last build was claimed.
+        var lastClaim: Timestamp?
         /// Instances whose builds were reported since the last look.
         var built: [InstanceID] = []
     }
@@ -72,6 +74,9 @@ public final class SimulatedFleet: Sendable {
     public var url: String { "http://127.0.0.1:\(server.port)" }
 
     public var counts: SimulationCounts { state.withLock { $0.counts } }
+
+    /// When the last of all builds was claimed; `nil` before the first.
+    public var lastClaim: Timestamp? { state.withLock { $0.lastClaim } }
 
     /// The guests that each host has, and what it says that it uses.
     public func holdings() -> [HostName: (instances: Set<InstanceID>, used: Resources)] {
@@ -176,6 +181,7 @@ public final class SimulatedFleet: Sendable {
             }
             state.hosts[index].forgetOperations()
             state.hosts[index].operations[header.task] = .init(kind: kind, header: header)
+            if kind == .build { state.lastClaim = now() }
             return true
         }
         if isNew { work.continuation.yield(.operation(host: index, header.task)) }
