@@ -25,7 +25,9 @@ build_packages=(
 # What the agent calls itself; the unit tier makes disks and config drives with them.
 driver_packages=(dosfstools e2fsprogs genisoimage qemu-system-x86 qemu-utils util-linux)
 # For a control plane that can use PostgreSQL; the unit tier makes servers of its own.
-server_packages=(libpq-dev postgresql)
+server_packages=(libpq-dev librabbitmq-dev postgresql)
+# A broker for the notifications' tests.
+broker_packages=(amqp-tools rabbitmq-server)
 host_packages=(
     "${driver_packages[@]}" busybox-static cpio dnsmasq-base iproute2 libvirt-clients libvirt-daemon-system mtools syslinux
 )

@@ -2,11 +2,12 @@ internal import ComputeAPI
 internal import Configuration
 internal import Database
 internal import Model
+internal import RPC
 internal import Telemetry
 
 let program = ServiceProgram(
     name: "apus-api", summary: "The public API: compute, identity and images.", version: "0.1.0",
-    options: CommonOptions.all + APIService.options)
+    options: CommonOptions.all + [Monitoring.listen.erased] + APIService.options)
 
 await program.run { context in
     let configuration = context.configuration
@@ -15,6 +16,6 @@ await program.run { context in
         configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
         now: database.now)
     context.ready("listens on port \(api.port)")
-    try await api.run()
+    try await Monitoring(configuration) { await database.complaint() }.run { try await api.run() }
     await database.close()
 }

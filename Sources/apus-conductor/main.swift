@@ -7,7 +7,8 @@ import Telemetry
 
 let program = ServiceProgram(
     name: "apus-conductor", summary: "carries durable tasks through and answers agents", version: "0.1.0",
-    options: CommonOptions.all + DatabaseOptions.all + RPCOptions.all + ConductorOptions.all)
+    options: CommonOptions.all + [Monitoring.listen.erased] + DatabaseOptions.all + RPCOptions.all
+        + ConductorOptions.all)
 
 await program.run { context in
     let configuration = context.configuration
@@ -16,6 +17,6 @@ await program.run { context in
         configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
         now: database.now)
     context.ready("listening on port \(conductor.port)")
-    try await conductor.run()
+    try await Monitoring(configuration) { await database.complaint() }.run { try await conductor.run() }
     await database.close()
 }

@@ -7,7 +7,8 @@ import Telemetry
 
 let program = ServiceProgram(
     name: "apus-scheduler", summary: "picks hosts for instances", version: "0.1.0",
-    options: CommonOptions.all + DatabaseOptions.all + RPCOptions.all + SchedulerOptions.all)
+    options: CommonOptions.all + [Monitoring.listen.erased] + DatabaseOptions.all + RPCOptions.all
+        + SchedulerOptions.all)
 
 await program.run { context in
     let configuration = context.configuration
@@ -16,6 +17,6 @@ await program.run { context in
         configuration: configuration, database: database, hostName: HostName(configuration[CommonOptions.host]),
         now: database.now)
     context.ready("listening on port \(scheduler.port)")
-    try await scheduler.run()
+    try await Monitoring(configuration) { await database.complaint() }.run { try await scheduler.run() }
     await database.close()
 }
