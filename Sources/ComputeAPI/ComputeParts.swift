@@ -13,6 +13,7 @@ public struct ComputeParts: Sendable {
     /// For making keys, which takes tenths of a second.
     let executor: BlockingExecutor
     let now: @Sendable () -> Timestamp
+    let written = WrittenServers()
 
     public init(
         database: ControlDatabase, images: any ImageStorage, conductor: ConductorLink, settings: APISettings,

@@ -37,11 +37,14 @@ private func listServers(_ call: ComputeCall, _ parts: ComputeParts, isDetailed:
         hasMore = servers.count == asked.limit
     }
     var view = try await ServerView(call, parts: parts)
+    let known = isDetailed ? parts.written.entries(for: view.reader) : [:]
+    var fresh: [WrittenServers.Entry] = []
+    defer { parts.written.note(fresh, for: view.reader) }
     return jsonAnswer(capacity: 256 + servers.count * (isDetailed ? 1_536 : 384)) { writer in
         writer.array("servers") { writer in
             for server in servers {
                 if isDetailed {
-                    view.write(server, to: &writer)
+                    view.write(server, known: known, noting: &fresh, to: &writer)
                 } else {
                     view.writeBrief(server, to: &writer)
                 }

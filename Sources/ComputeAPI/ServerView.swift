@@ -49,6 +49,29 @@ struct ServerView {
         }
     }
 
+    /// Whom it is written for.
+    var reader: WrittenServers.Reader {
+        WrittenServers.Reader(
+            base: call.base, minor: call.version.minor, isAdmin: call.caller.isAdmin, showsHostFacts: showsHostFacts,
+            showsHostStatus: showsHostStatus, showsExtraSpecs: showsExtraSpecs)
+    }
+
+    /// The full form, as it is known where nothing has changed since; what is written anew goes into `fresh`.
+    mutating func write(
+        _ server: Instance, known: [InstanceID: WrittenServers.Entry], noting fresh: inout [WrittenServers.Entry],
+        to writer: inout JSONWriter
+    ) {
+        let (zone, status) = (zone(server), showsHostStatus ? hostStatus(server) : "")
+        if let entry = known[server.id], entry.zone == zone, entry.hostStatus == status, entry.server == server {
+            return writer.raw(entry.json)
+        }
+        var own = JSONWriter(capacity: 1_536)
+        write(server, to: &own)
+        let json = own.finish()
+        writer.raw(json)
+        fresh.append(WrittenServers.Entry(server: server, zone: zone, hostStatus: status, json: json))
+    }
+
     /// - Parameter group: the id of the server's group, where the answer has one: from 2.71 on, outside lists.
     mutating func write(
         _ server: Instance, _ form: Form = .full, group: ServerGroupMember? = nil, to writer: inout JSONWriter

@@ -123,6 +123,31 @@ struct HostTests {
         #expect(await send(cloud, .get, "os-hypervisors?marker=1", at: "2.33").json["hypervisors"]?[0]?["id"] == 2)
     }
 
+    @Test("A list that is asked for again tells what has changed, of the server and of its host, to each in their form")
+    func listsAgain() async throws {
+        let cloud = try await cloud()
+        let id = try await cloud.makeActive()
+        let other = try await cloud.makeActive()
+        func compare(_ what: String) async {
+            for (role, version) in [("member", "2.1"), ("member", "2.47"), ("admin", "2.1"), ("admin", "2.69")] {
+                let list = await cloud.send(.get, "servers/detail", as: "p1/\(role)", at: version)
+                let shown = await cloud.send(.get, "servers/\(id)", as: "p1/\(role)", at: version)
+                let entry = list.json["servers"]?.list?.first { $0["id"]?.text == id }
+                #expect(entry != nil && entry == shown.json["server"], "\(what), \(role), \(version)")
+            }
+        }
+        await compare("at first")
+        await compare("again")
+        _ = await cloud.send(.put, "servers/\(id)", ["server": ["name": "renamed"]])
+        await compare("renamed")
+        try await cloud.settle(id, .error, power: .crashed)
+        await compare("in error")
+        cloud.clock.advance(by: .seconds(60))
+        await compare("its host down")
+        _ = await cloud.send(.delete, "servers/\(other)")
+        await compare("the other deleted")
+    }
+
     @Test("Zones, limits and host_status follow what the services say")
     func zonesAndLimits() async throws {
         let cloud = try await cloud()
