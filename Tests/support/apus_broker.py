@@ -10,6 +10,7 @@ from apus_host import clean_environment, end, wait_for
 
 SCRIPTS = "/usr/lib/rabbitmq/bin"
 PORT = 5672
+TLS_PORT = 5671
 START_SECONDS = 90
 
 
@@ -17,20 +18,30 @@ class Broker:
     """Made and started by `with`; what is in it is gone afterwards."""
 
     url = f"amqp://guest@127.0.0.1:{PORT}/"
+    # With a certificate that nobody knows but who has `certificate`.
+    tls_url = f"amqps://guest@localhost:{TLS_PORT}/"
 
     def __init__(self):
         if not os.path.exists(SCRIPTS):
             raise RuntimeError(f"there is no broker in {SCRIPTS}: install the package rabbitmq-server")
         self.folder = tempfile.mkdtemp(prefix="apus-broker-", dir="/tmp")
         self.process = None
+        key, self.certificate = f"{self.folder}/broker.key", f"{self.folder}/broker.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+             "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out",
+             self.certificate], check=True, capture_output=True)
+        with open(f"{self.folder}/broker.conf", "w", encoding="ascii") as file:
+            file.write(f"listeners.tcp.1 = 127.0.0.1:{PORT}\nlisteners.ssl.1 = 127.0.0.1:{TLS_PORT}\n"
+                       f"ssl_options.certfile = {self.certificate}\nssl_options.keyfile = {key}\n"
+                       f"ssl_options.cacertfile = {self.certificate}\n")
         # Erlang's directory of nodes; without one a node starts its own, which outlives it.
         self.directory = None
         self.environment = clean_environment()
         self.environment.update(
-            HOME=self.folder, RABBITMQ_NODENAME="apus@localhost", RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
-            RABBITMQ_NODE_PORT=str(PORT), RABBITMQ_MNESIA_BASE=f"{self.folder}/data", RABBITMQ_LOG_BASE=f"{self.folder}/log",
+            HOME=self.folder, RABBITMQ_NODENAME="apus@localhost", RABBITMQ_MNESIA_BASE=f"{self.folder}/data", RABBITMQ_LOG_BASE=f"{self.folder}/log",
             RABBITMQ_PID_FILE=f"{self.folder}/pid", RABBITMQ_ENABLED_PLUGINS_FILE=f"{self.folder}/plugins",
-            RABBITMQ_CONF_ENV_FILE=f"{self.folder}/none", RABBITMQ_CONFIG_FILE=f"{self.folder}/none",
+            RABBITMQ_CONF_ENV_FILE=f"{self.folder}/none", RABBITMQ_CONFIG_FILE=f"{self.folder}/broker.conf",
             ERL_EPMD_ADDRESS="127.0.0.1")
 
     def _spawn(self, *command):
