@@ -3,8 +3,22 @@ internal import FoundationEssentials
 internal import Images
 internal import Model
 internal import RPC
+internal import Synchronization
 internal import Tasks
 internal import Telemetry
+
+/// Of whom something was said already: it comes again with each heartbeat.
+private final class Told: Sendable {
+    private static let limit = 10_000
+    private let hosts = Mutex<Set<HostName>>([])
+
+    func isFirst(_ host: HostName) -> Bool {
+        hosts.withLock { hosts in
+            if hosts.count >= Self.limit { hosts = [] }
+            return hosts.insert(host).inserted
+        }
+    }
+}
 
 /// Answers agents. A host is believed about itself and about the instances that the database places on it, and about
 /// nothing else.
@@ -17,6 +31,7 @@ struct ReportService: Sendable {
     let ticketLifetime: Duration
     let now: Now
     private let log = Logger("conductor")
+    private let tooOld = Told()
 
     init(
         database: ControlDatabase, engine: TaskEngine, liveness: Liveness, tickets: ImageTicketAuthority,
@@ -122,7 +137,7 @@ struct ReportService: Sendable {
         let text =
             "the agent of host \(host) has version \(release), this conductor works with "
             + "\(AgentVersion.oldest) to \(AgentVersion.current) and later: upgrade the host"
-        log.warning("an agent is too old", ["what": text])
+        if tooOld.isFirst(host) { log.warning("an agent is too old", ["what": text]) }
         throw Failure(.unsupportedVersion, text)
     }
 
