@@ -1,11 +1,13 @@
 """The real clients from PyPI, in an environment of their own below .build."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 
-from apus_host import ROOT
+from apus_host import ROOT, clean_environment, end
 
 ENVIRONMENT = os.path.join(ROOT, ".build", "openstack-client")
 PACKAGES = ["python-openstackclient==10.5.0", "openstacksdk==4.22.0", "osc-placement==4.9.1"]
@@ -26,3 +28,30 @@ def install():
         [os.path.join(ENVIRONMENT, "bin", "pip"), "install", "--quiet", *PACKAGES], check=True, stdout=sys.stderr)
     with open(marker, "w", encoding="ascii") as file:
         file.write(wanted)
+
+
+class Quick:
+    """The client, imported once for all commands; `program` is what to call. For the host that it is made in."""
+
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openstack_quick")
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="apus-openstack-")
+        self.process = None
+
+    def __enter__(self):
+        path = os.path.join(self.folder, "socket")
+        server = os.path.join(os.path.dirname(self.program), "openstack_server.py")
+        self.process = subprocess.Popen(
+            [PYTHON, server, path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=clean_environment())
+        if self.process.stdout.readline() != b"ready\n":
+            self.__exit__()
+            raise RuntimeError("the client's server does not start")
+        os.environ["APUS_OPENSTACK_SOCKET"] = path
+        return self
+
+    def __exit__(self, *_):
+        os.environ.pop("APUS_OPENSTACK_SOCKET", None)
+        end(self.process, 10)
+        self.process.stdout.close()
+        shutil.rmtree(self.folder)
