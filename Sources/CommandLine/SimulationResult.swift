@@ -17,6 +17,8 @@ struct SimulationResult: Sendable {
     var refused: [Int: Int] = [:]
     var active = 0
     var failed = 0
+    /// Why, each reason once.
+    private(set) var failures: [String] = []
     /// Seconds of the launches.
     var elapsed = 0.0
     /// From the request to the end of its action, the guest's own time included: milliseconds, sorted.
@@ -41,6 +43,12 @@ struct SimulationResult: Sendable {
         return table.text + "\n" + verdict
     }
 
+    /// Keeps a reason that is not known yet; of many, the first ones.
+    mutating func note(failure: String) {
+        guard failures.count < 10, !failures.contains(failure) else { return }
+        failures.append(failure)
+    }
+
     private var rows: [(String, String)] {
         var rows = [
             ("hosts", "\(plan.hosts)"), ("launches asked for", "\(accepted + refused.values.reduce(0, +))"),
@@ -51,7 +59,8 @@ struct SimulationResult: Sendable {
                     ? "0"
                     : refused.sorted { $0.key < $1.key }.map { "\($0.value) with \($0.key)" }.joined(separator: ", ")
             ),
-            ("became active", "\(active)"), ("ended in error", "\(failed)"),
+            ("became active", "\(active)"),
+            ("ended in error", ([String(failed)] + failures).joined(separator: "; ")),
             ("launches/s", fixed(Double(active) / max(elapsed, 0.001), 1)),
             ("launch p50, p99 [ms]", spread(launches)), ("deletion p50, p99 [ms]", spread(deletions)),
             ("heartbeats", "\(hosts.heartbeats), lost \(hosts.lostHeartbeats), late \(hosts.lateHeartbeats)"),
@@ -84,7 +93,8 @@ struct SimulationResult: Sendable {
         var members: [String: JSON] = [
             "seed": .integer(Int64(bitPattern: plan.settings.seed)), "hosts": .integer(Int64(plan.hosts)),
             "accepted": .integer(Int64(accepted)), "active": .integer(Int64(active)),
-            "failed": .integer(Int64(failed)), "launches_per_second": .number(Double(active) / max(elapsed, 0.001)),
+            "failed": .integer(Int64(failed)), "failures": .array(failures.map { .string($0) }),
+            "launches_per_second": .number(Double(active) / max(elapsed, 0.001)),
             "refused": .object(
                 Dictionary(uniqueKeysWithValues: refused.map { ("\($0.key)", .integer(Int64($0.value))) })),
             "heartbeats": .integer(Int64(hosts.heartbeats)), "lost_heartbeats": .integer(Int64(hosts.lostHeartbeats)),

@@ -8,6 +8,7 @@ actor Liveness {
     private let services: ServiceStore
     private let hosts: HostStore
     private let downAfter: Duration
+    private var hearing: Hearing
     private let log = Logger("conductor")
     private var pending: [ServiceKey: ServiceHeartbeat] = [:]
     /// When this conductor last heard of each.
@@ -20,8 +21,11 @@ actor Liveness {
         var binary: String
     }
 
-    init(services: ServiceStore, hosts: HostStore, downAfter: Duration) {
+    /// - Parameter patience: how long hosts that count as down may only not have been heard of, after this moment and after
+    ///   each time in which heartbeats could not be written.
+    init(services: ServiceStore, hosts: HostStore, downAfter: Duration, patience: Duration, now: Timestamp) {
         (self.services, self.hosts, self.downAfter) = (services, hosts, downAfter)
+        hearing = Hearing(patience: patience, since: now)
     }
 
     /// Notes a sign of life. Throws `.otherMachine` for an agent that is not the one with the host's record.
@@ -60,16 +64,43 @@ actor Liveness {
         }
     }
 
+    /// Whether a host that counts as down may only not have been heard of yet.
+    func mayBeMistaken(now: Timestamp) -> Bool { hearing.mayBeMistaken(at: now) }
+
     /// Writes what came in since the last call; kept for the next one when the database refuses.
-    func flush() async {
+    func flush(now: Timestamp) async {
         guard !pending.isEmpty else { return }
         let batch = pending
         pending = [:]
         do {
             try await services.record(Array(batch.values))
+            hearing.wrote(at: now)
         } catch {
+            hearing.isCutOff = true
             log.error("heartbeats cannot be written", ["error": "\(error)", "count": batch.count])
             for (key, beat) in batch where pending[key] == nil { pending[key] = beat }
         }
+    }
+}
+
+/// Since when the record of who is alive can be believed: after a start, and after a time without database, hosts look dead
+/// that have only not been written down.
+struct Hearing: Sendable, Hashable {
+    private let patience: Duration
+    private var patientUntil: Timestamp
+    /// Set while heartbeats cannot be written.
+    var isCutOff = false
+
+    init(patience: Duration, since moment: Timestamp) {
+        self.patience = patience
+        patientUntil = moment + patience
+    }
+
+    func mayBeMistaken(at moment: Timestamp) -> Bool { isCutOff || moment < patientUntil }
+
+    mutating func wrote(at moment: Timestamp) {
+        guard isCutOff else { return }
+        isCutOff = false
+        patientUntil = moment + patience
     }
 }

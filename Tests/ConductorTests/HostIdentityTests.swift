@@ -79,10 +79,11 @@ struct HostIdentityTests {
         try await ControlPlane.with { plane in
             let host = try await plane.addHost("kvm1")
             let liveness = Liveness(
-                services: plane.database.services, hosts: plane.database.hosts, downAfter: .seconds(25))
+                services: plane.database.services, hosts: plane.database.hosts, downAfter: .seconds(25),
+                patience: .seconds(25), now: WallClock.now())
             let now = WallClock.now()
             try await liveness.record(.init(host: host.name, binary: "nova-compute", version: 1, sequence: 1), at: now)
-            await liveness.flush()
+            await liveness.flush(now: now)
             #expect(await liveness.isUp(host.name, now: now))
             #expect(await !liveness.isUp(host.name, now: now - .seconds(3_600)))
             let uuid = try #require(
@@ -91,5 +92,20 @@ struct HostIdentityTests {
             try await liveness.record(.init(host: host.name, binary: "nova-compute", version: 1, sequence: 2), at: now)
             #expect(await !liveness.isUp(host.name, now: now))
         }
+    }
+
+    @Test("Who looks dead may not be, after a start and after a time in which nothing could be written down")
+    func hearing() {
+        let start = Timestamp(seconds: 1_000)
+        var hearing = Hearing(patience: .seconds(60), since: start)
+        #expect(hearing.mayBeMistaken(at: start + .seconds(59)))
+        #expect(!hearing.mayBeMistaken(at: start + .seconds(60)))
+        hearing.wrote(at: start + .seconds(100))
+        #expect(!hearing.mayBeMistaken(at: start + .seconds(101)))
+        hearing.isCutOff = true
+        #expect(hearing.mayBeMistaken(at: start + .seconds(500)))
+        hearing.wrote(at: start + .seconds(600))
+        #expect(hearing.mayBeMistaken(at: start + .seconds(659)))
+        #expect(!hearing.mayBeMistaken(at: start + .seconds(660)))
     }
 }

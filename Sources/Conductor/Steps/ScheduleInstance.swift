@@ -11,8 +11,7 @@ struct ScheduleInstance: TaskStep {
     let ledger: InstanceLedger
     let scheduler: RPCClient
     let alternates: Int
-    /// Until then a host that is not heard of may only not have been heard of yet: its heartbeat is on the way.
-    let patientUntil: Timestamp
+    let liveness: Liveness
 
     func isDone(_ state: BuildTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
 
@@ -22,7 +21,10 @@ struct ScheduleInstance: TaskStep {
         let answer = try await scheduler.call(SelectDestinations.self, .init(request: request))
         guard let hosts = answer.selections.first, !hosts.isEmpty else {
             let refusal = answer.refusal ?? PlacementRefusal(hostsConsidered: 0, reasons: [])
-            if context.now() < patientUntil, refusal.reasons.contains(where: { $0.reason == "down" }) {
+            // One that is down may only not have been heard of yet: its heartbeat is on the way.
+            if refusal.reasons.contains(where: { $0.reason == "down" }),
+                await liveness.mayBeMistaken(now: context.now())
+            {
                 return .wait(until: context.now() + .milliseconds(500))
             }
             throw Failure(.noValidHost, refusal.message, details: refusal.details)
