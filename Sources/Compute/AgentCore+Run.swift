@@ -103,7 +103,8 @@ extension AgentCore {
             let guests = try connection.guests()
             let claims = try connection.claims()
             let claimed = Set(claims.filter { !$0.isMove }.map(\.instance))
-            let known = Set(guests.map(\.id))
+            // What is set aside may come back to its room.
+            let known = Set(guests.map(\.id)).union(try connection.setAside().map(\.id))
             let lost = guests.filter { !claimed.contains($0.id) }
             for guest in lost {
                 let claim = Claim(

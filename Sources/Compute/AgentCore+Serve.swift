@@ -14,8 +14,15 @@ extension AgentCore {
         register(on: rpc)
         var router = Router()
         rpc.mount(on: &router)
+        MoveRoutes(host: identity.host, conductorSecretHash: identity.conductorSecretHash, driver: driver)
+            .mount(on: &router)
         let tls = identity.certificatePEM.flatMap { certificate in
-            identity.privateKeyPEM.map { ServerTLS(certificatePEM: certificate, privateKeyPEM: $0) }
+            identity.privateKeyPEM.map {
+                // Conductors show a secret; hosts that fetch disks a certificate, too.
+                ServerTLS(
+                    certificatePEM: certificate, privateKeyPEM: $0, trustPEM: identity.authorityPEM,
+                    requiresClientCertificate: false)
+            }
         }
         guard tls != nil || listen.isLoopback || configuration[RPCOptions.allowPlaintext] else {
             throw Failure(
@@ -67,6 +74,10 @@ extension AgentCore {
         }
         rpc.register(OperateGuest.self, allowed: [.conductor]) { params, call in
             try await dispatcher.operate(params, call.requestID)
+            return RPCConfirmation()
+        }
+        rpc.register(MoveGuest.self, allowed: [.conductor]) { params, call in
+            try await dispatcher.move(params, call.requestID)
             return RPCConfirmation()
         }
         rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in

@@ -152,7 +152,13 @@ struct AgentCore: Sendable {
             progress: { await outbox.note($0, $1) },
             share: { await outbox.note($0, $1, progress: $2) }, guest: { try await journal.guest($0) },
             changeGuest: { try await journal.changeGuest($0, $1) },
-            claimsAreReported: { await reporter.reported() })
+            claimsAreReported: { await reporter.reported() },
+            moved: { source, migration, instance in
+                AgentMovedFiles(
+                    source: source, migration: migration, instance: instance, host: host, http: http,
+                    allowsPlaintext: configuration[RPCOptions.allowPlaintext])
+            },
+            setAside: { id in try await journal.database.read { try $0.setAside(id) } })
         OperationDefinitions(tools: tools, ending: ending).register(with: engine)
         #if FaultInjection
             try FaultInjection.armed()?.watch(engine)

@@ -80,7 +80,7 @@ struct Dispatcher: Sendable {
 
     /// What the instance asks of the host. What its flavor and image cannot have together the API has refused,
     /// unless it is of another release.
-    private static func hardware(of instance: Instance, _ image: ImageReference) throws(Failure) -> GuestHardware {
+    static func hardware(of instance: Instance, _ image: ImageReference) throws(Failure) -> GuestHardware {
         do {
             return try GuestHardware(flavor: instance.flavor, imageProperties: image.properties)
         } catch {
@@ -275,7 +275,7 @@ struct Dispatcher: Sendable {
         case known(hasEnded: Bool)
     }
 
-    private func take<State: OperationState>(
+    func take<State: OperationState>(
         _ kind: OperationKind, _ header: CommandHeader, attempt: Int, _ requestID: RequestID, _ state: State,
         _ admit: @escaping @Sendable (SQLConnection, [OperationRecord]) throws -> Void
     ) async throws {
@@ -391,7 +391,7 @@ extension SQLConnection {
 
 extension PassthroughHardware {
     /// What is to be claimed.
-    fileprivate var claimed: [PCIRequest] {
+    var claimed: [PCIRequest] {
         let own = policy.flatMap { PCIPolicy(rawValue: $0.rawValue) }
         return requests.map { PCIRequest(alias: $0.alias, count: $0.count, policy: own) }
     }

@@ -207,6 +207,7 @@ public final class FakeDriver: VirtDriver {
                 throw Failure(.storage, "the disks of \(domain.name) are in use")
             }
             state.disks.remove(id)
+            state.takenOver[id] = nil
             state.configDrives.removeValue(forKey: id)
             state.injectedFiles.removeValue(forKey: id)
             state.rescueDisks.removeValue(forKey: id)

@@ -40,6 +40,10 @@ public final class FakeHost: Sendable {
     public struct State: Sendable, Hashable {
         public var domains: [InstanceID: Domain] = [:]
         public var disks: Set<InstanceID> = []
+        /// The disks that are set aside, and for which migration.
+        public var setAside: [InstanceID: MigrationID] = [:]
+        /// For which migration disks were taken over.
+        public var takenOver: [InstanceID: MigrationID] = [:]
         /// The password that stands in each config drive.
         public var configDrives: [InstanceID: String?] = [:]
         /// The paths of the files that were injected through it.
@@ -95,6 +99,7 @@ public final class FakeHost: Sendable {
             var found: [InstanceID: [String]] = [:]
             for id in domains.keys { found[id, default: []].append("domain") }
             for id in disks { found[id, default: []].append("disks") }
+            for id in setAside.keys { found[id, default: []].append("disks set aside") }
             for id in configDrives.keys { found[id, default: []].append("config drive") }
             for id in rescueDisks.keys { found[id, default: []].append("rescue disks") }
             for id in networks.keys { found[id, default: []].append("network") }

@@ -11,6 +11,8 @@ public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case setPassword, pingGuestAgent, plugInterface, attachInterface, detachInterface, unplugInterface
     case injectNMI, diagnostics
     case takeSnapshot, readSnapshot, removeSnapshot, snapshots
+    case setAside, bringBack, removeSetAside, listSetAside, setAsideFiles, readSetAside, takeOverDisks, adoptNetwork
+    case removeTakenOver, leaveNetwork
 }
 
 /// Where in a call a `FakeDriver` is.

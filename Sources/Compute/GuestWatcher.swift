@@ -89,8 +89,11 @@ actor GuestWatcher {
     /// Compares every guest with its record, and looks for guests without one.
     func compareAll() async throws {
         let seen = try await driver.guests()
-        let (records, open) = try await journal.database.read { (try $0.guests(), try $0.openOperations()) }
+        let (records, open, aside) = try await journal.database.read {
+            (try $0.guests(), try $0.openOperations(), try $0.setAside())
+        }
         let inWork = Set(open.map(\.instance))
+        let kept = Set(aside.map(\.id))
         let byID = Dictionary(seen.filter(\.isOurs).map { ($0.id, $0) }) { first, _ in first }
         var missing = 0
         for record in records where !inWork.contains(record.id) {
@@ -101,7 +104,8 @@ actor GuestWatcher {
         missingCount.set(Double(missing))
         note(
             orphans: seen.filter { guest in
-                guest.isOurs && !inWork.contains(guest.id) && !records.contains { $0.id == guest.id }
+                guest.isOurs && !inWork.contains(guest.id) && !kept.contains(guest.id)
+                    && !records.contains { $0.id == guest.id }
             })
     }
 

@@ -97,6 +97,7 @@ struct Journal: Sendable {
                 DELETE FROM fences WHERE updated_at < ?
                 AND instance NOT IN (SELECT instance FROM guests)
                 AND instance NOT IN (SELECT instance FROM operations)
+                AND instance NOT IN (SELECT instance FROM set_aside)
                 """, [.integer((moment - fences).microseconds)])
             try connection.trimClaimEvents()
             return gone + forgotten
@@ -184,6 +185,7 @@ extension SQLConnection {
     func forgetGuest(_ id: InstanceID) throws {
         try execute("DELETE FROM guests WHERE instance = ?", [.text(id.rawValue)])
         try execute("DELETE FROM claims WHERE instance = ?", [.text(id.rawValue)])
+        try forgetSetAside(id)
     }
 
     func claims() throws -> [Claim] {

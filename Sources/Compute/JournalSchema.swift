@@ -90,5 +90,18 @@ enum JournalSchema {
                 """),
         // The shares of devices that a claim holds.
         Migration(version: 5, sql: "ALTER TABLE claims ADD COLUMN mediated_devices BLOB;"),
+        // Guests that have been shut down for a move, and may come back.
+        Migration(
+            version: 6,
+            sql: """
+                CREATE TABLE set_aside (
+                    instance TEXT PRIMARY KEY,
+                    migration TEXT NOT NULL,
+                    specification BLOB NOT NULL,
+                    vm_state TEXT NOT NULL,
+                    launched_at BIGINT,
+                    updated_at BIGINT NOT NULL
+                );
+                """),
     ]
 }

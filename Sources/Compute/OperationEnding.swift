@@ -106,7 +106,7 @@ struct OperationEnding: Sendable {
         }
     }
 
-    private func power(of id: InstanceID) async -> PowerState {
+    func power(of id: InstanceID) async -> PowerState {
         do {
             guard let seen = try await driver.observe(id), seen.isOurs else { return .noState }
             return seen.powerState
@@ -116,7 +116,7 @@ struct OperationEnding: Sendable {
         }
     }
 
-    private func close(
+    func close(
         _ row: TaskRow, _ outcome: OperationOutcome,
         _ change: @escaping @Sendable (SQLConnection, inout OperationOutcome) throws -> Void
     ) async throws {
@@ -163,7 +163,7 @@ struct OperationEnding: Sendable {
 
 extension TaskEnd {
     /// Why the task did not succeed; `nil` when it did.
-    fileprivate var failure: Failure? {
+    var failure: Failure? {
         switch self {
         case .succeeded: nil
         case .failed(let failure): failure

@@ -23,9 +23,18 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     case setPassword = "guest.set_password"
     case attachInterface = "guest.attach_interface"
     case detachInterface = "guest.detach_interface"
+    case reserve = "guest.reserve"
+    case setAside = "guest.set_aside"
+    case takeOver = "guest.take_over"
+    case release = "guest.release"
+    case forget = "guest.forget"
+    case takeBack = "guest.take_back"
 
     /// The kind of a command's operation; `nil` for a command of a later release.
     init?(_ command: GuestCommand) { self.init(rawValue: "guest.\(command.name)") }
+
+    /// The kind of a host's part in a move; `nil` for one of a later release.
+    init?(_ order: MoveOrder) { self.init(rawValue: "guest.\(order.name)") }
 
     /// Whether a hard reboot takes its place: the states in which the API admits one.
     var yieldsToHardReboot: Bool {
@@ -38,7 +47,7 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     /// Whether it keeps the host's disks busy: what Nova counts as I/O workload.
     var burdensDisks: Bool {
         switch self {
-        case .build, .rebuild, .rescue, .snapshot, .shelve: true
+        case .build, .rebuild, .rescue, .snapshot, .shelve, .takeOver: true
         default: false
         }
     }
@@ -49,6 +58,8 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
         switch self {
         // Cancelled by a delete, which removes what there is; and that by nothing.
         case .build, .delete: nil
+        // The conductor decides what becomes of a move.
+        case .reserve, .setAside, .takeOver, .release, .forget, .takeBack: nil
         case .snapshot: [TakeSnapshot().name, UploadSnapshot().name]
         // Afterwards the guest is shut down.
         case .rescue, .rebuild: [FetchCommandImage().name]

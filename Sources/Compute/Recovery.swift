@@ -60,15 +60,20 @@ struct Comparison: Sendable {
     /// At most `timeout`. Throws when no conductor answers.
     func run(timeout: Duration) async throws {
         let placed = try await client.call(ListHostInstances.self, .init(host: host), timeout: timeout).instances
-        let (records, open, fences) = try await journal.database.read { connection in
+        let (records, open, fences, kept) = try await journal.database.read { connection in
             let records = try connection.guests()
             let fences = try Dictionary(uniqueKeysWithValues: records.map { ($0.id, try connection.fence($0.id)) })
-            return (records, Set(try connection.openOperations().map(\.instance)), fences)
+            return (
+                records, Set(try connection.openOperations().map(\.instance)), fences,
+                Set(try connection.setAside().map(\.id))
+            )
         }
         let byID = Dictionary(records.map { ($0.id, $0) }) { first, _ in first }
         let known = Set(placed.map(\.id))
         let unplaced = records.filter { !known.contains($0.id) && !open.contains($0.id) }
-        let unknown = placed.filter { byID[$0.id] == nil && !open.contains($0.id) && $0.vmState != .building }
+        let unknown = placed.filter {
+            byID[$0.id] == nil && !open.contains($0.id) && !kept.contains($0.id) && $0.vmState != .building
+        }
         Metrics.shared.gauge("agent_unplaced_guests", help: "Records that the database places elsewhere or nowhere.")
             .set(Double(unplaced.count))
         Metrics.shared.gauge("agent_unknown_instances", help: "Instances placed here without a record.")
@@ -105,7 +110,8 @@ struct Comparison: Sendable {
 extension GuestRecord {
     /// Whether what a report can tell is not what the database has.
     fileprivate func differs(from instance: Instance) -> Bool {
-        vmState != instance.vmState || powerState != instance.powerState
+        // One that waits to be confirmed is not known as that to its host.
+        (vmState != instance.vmState && instance.vmState != .resized) || powerState != instance.powerState
             || specification.interfaces != instance.interfaces
     }
 }

@@ -243,6 +243,41 @@ public protocol VirtDriver: Sendable {
     func guest(onBridge bridge: String, macAddress: String) async throws -> InstanceID?
     /// What the operator's configuration tells guests. Read each time.
     func metadataSettings() async throws -> MetadataSettings
+    /// Puts the files of a guest that is off where nothing starts from them; they stay readable for the move. The domain's
+    /// definition stays. `.conflict` when those of another migration are there.
+    func setAside(_ id: InstanceID, for migration: MigrationID) async throws
+    /// Puts them back; nothing when they are back. `.conflict` where the instance has other files here by now.
+    func bringBack(_ id: InstanceID, of migration: MigrationID) async throws
+    /// Removes them; nothing when there are none of this migration.
+    func removeSetAside(_ id: InstanceID, of migration: MigrationID) async throws
+    /// The instances of which files are set aside on this host, by any process that shares its folder.
+    func setAside() async throws -> [InstanceID: MigrationID]
+    /// What has been set aside; `.notFound` for none of this migration.
+    func setAsideFiles(_ id: InstanceID, of migration: MigrationID) async throws -> [MovedFile]
+    /// As `MovedFiles.extents`.
+    func setAsideExtents(
+        _ id: InstanceID, of migration: MigrationID, file: String, from offset: Int64
+    ) async throws -> [DataExtent]
+    /// As `MovedFiles.read`.
+    func readSetAside(
+        _ id: InstanceID, of migration: MigrationID, file: String, at offset: Int64, count: Int
+    ) async throws -> [UInt8]
+    /// Makes the guest's folder with the disks that `source` has, at the sizes that the guest's flavor wants now, and the
+    /// disks that it did not have before; nothing of what is complete already. What the other host gives is inspected
+    /// before anything reads it. Where this host sees the files itself, because the folder is shared or they are its
+    /// own, they are copied without `source`. The image is in the cache. Goes on where an earlier call broke off.
+    /// `progress` is told the bytes of data that are here, and those that there are in all.
+    func takeOverDisks(
+        _ guest: GuestSpecification, of migration: MigrationID, from source: any MovedFiles,
+        progress: @escaping @Sendable (Int64, Int64) async -> Void
+    ) async throws
+    /// Removes what `takeOverDisks` has made for the migration; nothing where the instance's folder is of anything else.
+    func removeTakenOver(_ id: InstanceID, of migration: MigrationID) async throws
+    /// Reserves what NICs need that the instance has had on another host, and names them: with the same MACs, and the
+    /// same addresses where they are free here.
+    func adoptNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws -> [NetworkInterface]
+    /// Gives back what NICs needed here that the instance has on another host now: their MACs are nobody's else.
+    func leaveNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws
     /// The last bytes of the console log, at most `limit`.
     func consoleLog(_ id: InstanceID, limit: Int) async throws -> [UInt8]
 }

@@ -44,6 +44,10 @@ public enum APIOptions {
         "neutron", "metadata_proxy_shared_secret", default: "",
         help: "What a metadata proxy signs its requests with. Empty: this service answers no such requests.",
         isSecret: true)
+    public static let allowResizeToSameHost = Option(
+        "DEFAULT", "allow_resize_to_same_host", default: false,
+        help: "Whether the host that a server is on comes into question for its new size, too.")
+
     public static let guestDomain = CommonOptions.dhcpDomain
 
     /// What images made of servers are.
@@ -126,7 +130,7 @@ public enum APIOptions {
         injectedFileContentBytes.erased, injectedFilePathLength.erased, keyPairs.erased, serverGroups.erased,
         serverGroupMembers.erased, isQuotaRechecked.erased, maxLocalBlockDevices.erased, metadataSecret.erased,
         pciAlias.erased,
-        guestDomain.erased,
+        guestDomain.erased, allowResizeToSameHost.erased,
     ]
 
     @Sendable private static func quota(_ value: Int) -> String? { value >= -1 ? nil : "-1 or more" }

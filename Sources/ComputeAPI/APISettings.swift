@@ -32,6 +32,8 @@ public struct APISettings: Sendable, Hashable {
     public var pciAliases: Set<String>?
     /// Appended to guests' hostnames; empty for none.
     public var guestDomain = ""
+    /// Whether a resize may keep a server on its host.
+    public var mayResizeToSameHost = false
 
     public init(
         quotas: QuotaLimits = QuotaLimits(), isQuotaRechecked: Bool = true, maxLimit: Int = 1_000,
@@ -76,6 +78,7 @@ public struct APISettings: Sendable, Hashable {
             maxLocalBlockDevices: configuration[APIOptions.maxLocalBlockDevices])
         metadataSecret = configuration[APIOptions.metadataSecret]
         guestDomain = configuration[APIOptions.guestDomain]
+        mayResizeToSameHost = configuration[APIOptions.allowResizeToSameHost]
         // Read once already, when it was checked.
         let aliases = (try? PCIAlias.list(parsing: configuration[APIOptions.pciAlias])) ?? []
         pciAliases = aliases.isEmpty ? nil : Set(aliases.map(\.name))

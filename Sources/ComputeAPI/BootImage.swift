@@ -32,14 +32,15 @@ func bootImage(
     return image
 }
 
-private func checkAliases(_ hardware: GuestHardware, _ parts: ComputeParts) throws(APIError) {
+/// Throws 400 for a PCI alias that the API does not know, where it knows any.
+func checkAliases(_ hardware: GuestHardware, _ parts: ComputeParts) throws(APIError) {
     guard let known = parts.settings.pciAliases else { return }
     for request in hardware.passthrough.requests where !known.contains(request.alias) {
         throw .badRequest("PCI alias \(request.alias) is not defined")
     }
 }
 
-private func checkFit(_ image: ImageReference, _ flavor: Flavor) throws(APIError) {
+func checkFit(_ image: ImageReference, _ flavor: Flavor) throws(APIError) {
     guard image.minMemoryMiB <= flavor.memoryMiB else {
         throw .badRequest(
             "Flavor's memory is too small for requested image: it has \(flavor.memoryMiB) MiB, "

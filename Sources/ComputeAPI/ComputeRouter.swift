@@ -21,6 +21,7 @@ public func computeRouter(
     routes.addTopology()
     routes.addInterfaces()
     routes.addInstanceActions()
+    routes.addMigrations()
     routes.addFlavors()
     routes.addFlavorAccess()
     routes.addFlavorSpecs()

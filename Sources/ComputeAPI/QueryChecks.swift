@@ -2,9 +2,10 @@ internal import HTTP
 internal import Model
 
 extension ComputeCall {
-    /// Throws 400 from 2.75 on for a query parameter that is not among `names`; what begins with `_` is let through.
-    func requireKnownQuery(_ names: Set<String>) throws(APIError) {
-        guard isAtLeast(75) else { return }
+    /// Throws 400 for a query parameter that is not among `names`, from 2.75 on where nothing else is said; what begins
+    /// with `_` is let through.
+    func requireKnownQuery(_ names: Set<String>, from minor: Int = 75) throws(APIError) {
+        guard isAtLeast(minor) else { return }
         for (name, _) in query.items where !names.contains(name) && !name.hasPrefix("_") {
             throw .badRequest("Invalid input for query parameters: '\(name.prefix(64))' is not known here.")
         }

@@ -46,6 +46,23 @@ struct QuotaCheck: Sendable {
         rows.filter { $0.limit >= 0 && $0.each > 0 }.map { max(0, $0.limit - $0.used) / $0.each }.min() ?? .max
     }
 
+    /// Throws unless what the flavor has more than `former` fits.
+    func requireIncrease(from former: Flavor) throws(QuotaExceeded) {
+        let (limits, usage) = (limits, usage)
+        var short: [QuotaExceeded.Shortage] = []
+        for (limits, used) in [(limits.project, usage.project), (limits.user, usage.user)] {
+            let rows = [
+                (QuotaResource.cores, limits[.cores], used.cores, flavor.vcpus - former.vcpus),
+                (.ram, limits[.ram], used.memoryMiB, flavor.memoryMiB - former.memoryMiB),
+            ]
+            for (resource, limit, used, more) in rows where limit >= 0 && more > 0 && used + more > limit {
+                guard !short.contains(where: { $0.resource == resource }) else { continue }
+                short.append(.init(resource: resource, requested: more, used: used, limit: limit))
+            }
+        }
+        guard short.isEmpty else { throw QuotaExceeded(shortages: short) }
+    }
+
     /// Throws unless `count` more fit.
     func require(_ count: Int) throws(QuotaExceeded) {
         var short: [QuotaExceeded.Shortage] = []

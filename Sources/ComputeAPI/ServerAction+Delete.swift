@@ -30,17 +30,41 @@ extension ServerAction {
 }
 
 /// `DELETE /servers/{id}`: softly where the cloud keeps deleted servers for a while and there is something to keep.
+///
+/// A guest between two hosts is deleted for good: neither of them has it to keep.
 func deleteServer(_ server: Instance, _ call: ComputeCall, _ parts: ComputeParts) async throws {
     guard parts.settings.reclaimInterval > .zero, server.launchedAt != nil, server.host != nil,
-        server.vmState != .shelvedOffloaded, server.taskState != .deleting
+        server.vmState != .shelvedOffloaded, server.taskState != .deleting, !server.isBetweenHosts
     else { return try await deleteServer(server, .delete, call, parts) }
     // A second delete asks for what has been done already.
     if server.vmState == .softDeleted || server.taskState == .softDeleting {
         return try requireUnlocked(server, call)
     }
-    _ = try await changeServer(
-        server, .softDelete, call, parts, kind: TaskKind.guest, change: { $0.rememberVMState() },
-        state: { GuestTaskState(instance: $0.id, command: .softDelete) })
+    do {
+        _ = try await changeServer(
+            server, .softDelete, call, parts, kind: TaskKind.guest,
+            change: { instance in
+                guard !instance.isBetweenHosts else { throw LeftMeanwhile() }
+                instance.rememberVMState()
+            },
+            state: { GuestTaskState(instance: $0.id, command: .softDelete) })
+    } catch is LeftMeanwhile {
+        try await deleteServer(server, .delete, call, parts)
+    }
+}
+
+/// The guest has left its host since the request looked at it.
+private struct LeftMeanwhile: Error {}
+
+extension Instance {
+    /// Whether a move is where its host may not have the guest any more, or was left there.
+    fileprivate var isBetweenHosts: Bool {
+        guard move != nil else { return false }
+        switch taskState {
+        case .resizeMigrating, .resizeMigrated, .resizeFinish, .resizeReverting: return true
+        default: return vmState == .error
+        }
+    }
 }
 
 private func requireUnlocked(_ server: Instance, _ call: ComputeCall) throws(APIError) {

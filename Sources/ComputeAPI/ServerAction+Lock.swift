@@ -43,7 +43,9 @@ extension ServerAction {
         _ = try await changeServerAtOnce(
             action.server, .resetState, event: "api_reset_state", action.call, action.parts
         ) { instance in
-            instance.vmState = text == "active" ? .active : .error
+            // A move that is done stays to be confirmed or taken back: nothing else would free what its source keeps.
+            let good = instance.move?.finishedAt == nil ? VMState.active : .resized
+            instance.vmState = text == "active" ? good : .error
             instance.taskState = nil
             if text == "active" { instance.fault = nil }
         }

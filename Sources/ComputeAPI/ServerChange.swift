@@ -13,6 +13,7 @@ internal import Tasks
 func changeServer<State: Codable & Sendable>(
     _ server: Instance, _ request: InstanceRequest, _ call: ComputeCall, _ parts: ComputeParts, kind: String,
     images: [ImageRecord] = [], admit: (@Sendable (Instance, InstanceStore.ProjectUsage) throws -> Void)? = nil,
+    migrations: [MigrationWrite] = [],
     change: @escaping @Sendable (inout Instance) throws -> Void = { _ in },
     state: @escaping @Sendable (Instance) -> State
 ) async throws -> (server: Instance, task: TaskID) {
@@ -23,7 +24,7 @@ func changeServer<State: Codable & Sendable>(
     }
     let task = TaskID(TaskEngine.makeID())
     let changed = try await parts.database.instances.update(
-        server.id, now: now, action: opened(request, of: server, call, now), images: images,
+        server.id, now: now, action: opened(request, of: server, call, now), images: images, migrations: migrations,
         admit: admit,
         makeTasks: { instance in
             var row = try TaskEngine.makeRow(
@@ -96,7 +97,7 @@ private func ended(
 }
 
 /// Throws 409 when the server's host is known to be down: what needs the guest could only fail later.
-private func requireHostUp(_ server: Instance, _ parts: ComputeParts) async throws {
+func requireHostUp(_ server: Instance, _ parts: ComputeParts) async throws {
     guard let host = server.host,
         let service = try await parts.database.services.find(host: host, binary: "nova-compute"),
         !service.isUp(now: parts.now(), downAfter: parts.settings.serviceDownTime)

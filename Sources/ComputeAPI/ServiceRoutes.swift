@@ -172,6 +172,14 @@ private func deleteService(_ call: ComputeCall, _ parts: ComputeParts) async thr
                 "Unable to delete compute service that is hosting instances. Migrate or delete the \(count) "
                     + "instance\(count == 1 ? "" : "s") on host \(service.host) first.")
         }
+        var query = MigrationQuery()
+        query.host = service.host
+        query.statuses = Set(MigrationStatus.allCases).subtracting(MigrationStatus.over)
+        guard try await parts.database.migrations.list(query).isEmpty else {
+            throw APIError.conflict(
+                "Unable to delete compute service with in-progress migrations from or to host \(service.host). A resize "
+                    + "that waits to be confirmed counts.")
+        }
         try await parts.database.hosts.delete(service.host, now: parts.now())
         try await parts.database.aggregates.forget(service.host, now: parts.now())
     }

@@ -58,6 +58,20 @@ actor AgentDirectory {
         return try JSONDecoder().decode(PeerManifest.self, from: Data(text.utf8))
     }
 
+    /// Where `destination` finds what `source` has set aside for the migration, with the right to it.
+    func moveSource(
+        _ source: HostName, migration: MigrationID, instance: InstanceID, destination: HostName
+    ) async throws -> MoveSource {
+        guard let enrolled = try await credentials.host(source), let url = enrolled.url,
+            let secret = try await credentials.secret(toward: source)
+        else { throw Failure(.unreachable, "host \(source) is not enrolled, or has not joined", isRetriable: true) }
+        let hash = Hex.encode(digest(.sha256, of: Array(secret.utf8)))
+        return MoveSource(
+            host: source, url: url,
+            ticket: MoveTicket.make(
+                conductorSecretHash: hash, migration: migration, instance: instance, destination: destination))
+    }
+
     /// Forgets what is cached of `host`: its credentials or its address have changed.
     func forget(_ host: HostName) { clients[host] = nil }
 }

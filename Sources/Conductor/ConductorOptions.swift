@@ -20,6 +20,10 @@ public enum ConductorOptions {
         "DEFAULT", "rescue_timeout", default: .zero,
         help: "How long a server may be rescued before it is unrescued. 0: for ever.",
         check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
+    public static let resizeConfirmWindow = Option<Duration>(
+        "DEFAULT", "resize_confirm_window", default: .zero,
+        help: "How long a resize or a migration waits to be confirmed before that happens by itself. 0: for ever.",
+        check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
     public static let shelvedPollInterval = Option<Duration>(
         "DEFAULT", "shelved_poll_interval", default: .seconds(60),
         help: "Time between looks for servers that have been shelved for long enough. Negative: none.",
@@ -60,7 +64,8 @@ public enum ConductorOptions {
         [
             listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
             schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
-            CommonOptions.periodicEnable.erased, rescueTimeout.erased, shelvedPollInterval.erased,
+            CommonOptions.periodicEnable.erased, rescueTimeout.erased, resizeConfirmWindow.erased,
+            shelvedPollInterval.erased,
             lapsedPollInterval.erased, trimInterval.erased,
             taskRetention.erased, precacheConcurrency.erased,
         ] + NotificationOptions.all

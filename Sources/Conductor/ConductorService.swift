@@ -50,7 +50,8 @@ public final class ConductorService: Sendable {
         try await database.notifications.setSinks(Set(sinks.all.map(\.name)))
         liveness = Liveness(
             services: database.services, hosts: database.hosts,
-            downAfter: configuration[DatabaseOptions.serviceDownTime])
+            downAfter: configuration[DatabaseOptions.serviceDownTime],
+            patience: min(configuration[DatabaseOptions.serviceDownTime], .seconds(60)), now: now())
         let concurrency = configuration[ConductorOptions.maxConcurrentBuilds]
         var limits = Dictionary(uniqueKeysWithValues: TaskKind.all.map { ($0, concurrency) })
         limits[TaskKind.cacheImages] = configuration[ConductorOptions.precacheConcurrency]
@@ -87,8 +88,7 @@ public final class ConductorService: Sendable {
                 storage: database.images, tickets: tickets, http: connections,
                 imageURL: configuration[ConductorOptions.imageURL], now: now),
             maxAttempts: configuration[ConductorOptions.maxAttempts],
-            buildTimeout: configuration.buildTimeout,
-            hostPatience: min(configuration[DatabaseOptions.serviceDownTime], .seconds(60)), now: now
+            buildTimeout: configuration.buildTimeout, now: now
         ).register(on: engine)
         let rpc = RPCServer(
             name: "conductor",
@@ -134,7 +134,7 @@ public final class ConductorService: Sendable {
             try await group.waitForAll()
         }
         await server.stop(grace: .seconds(5))
-        await liveness.flush()
+        await liveness.flush(now: now())
         await connections.shutdown()
         await outside.shutdown()
     }
@@ -153,7 +153,7 @@ public final class ConductorService: Sendable {
                 }
             }
             sequence += 1
-            await liveness.flush()
+            await liveness.flush(now: now())
             do { try await AlarmClock().sleep(for: .seconds(1)) } catch { return }
         }
     }
@@ -169,10 +169,12 @@ public final class ConductorService: Sendable {
         let lapses = LapsedInstances(
             database: database, reclaimAfter: configuration[DatabaseOptions.reclaimInterval],
             offloadAfterSeconds: configuration[DatabaseOptions.shelvedOffloadTime],
-            unrescueAfter: configuration[ConductorOptions.rescueTimeout])
+            unrescueAfter: configuration[ConductorOptions.rescueTimeout],
+            confirmAfter: configuration[ConductorOptions.resizeConfirmWindow])
         let looks: [(String, Option<Duration>, @Sendable (Timestamp) async throws -> Int)] = [
             ("reclaim_queued_deletes", ConductorOptions.lapsedPollInterval, lapses.reclaim),
             ("poll_rescued_instances", ConductorOptions.lapsedPollInterval, lapses.unrescue),
+            ("poll_unconfirmed_resizes", ConductorOptions.lapsedPollInterval, lapses.confirm),
             ("poll_shelved_instances", ConductorOptions.shelvedPollInterval, lapses.offload),
         ]
         return looks.map { name, interval, look in

@@ -18,8 +18,6 @@ struct ConductorTasks: Sendable {
     let images: ServerImages
     let maxAttempts: Int
     let buildTimeout: Duration
-    /// How long after its start a conductor waits for hosts that count as down, before it gives a build up.
-    let hostPatience: Duration
     let now: Now
 
     private var removal: ImageRemoval { ImageRemoval(images: imageStorage, service: images) }
@@ -33,7 +31,10 @@ struct ConductorTasks: Sendable {
         engine.register(
             TaskDefinition<DeleteTaskState>(
                 kind: TaskKind.delete,
-                steps: [DeleteOnHost(ledger: ledger, command: command, liveness: liveness, removal: removal)]
+                steps: [
+                    DeleteOnHost(
+                        ledger: ledger, command: command, liveness: liveness, removal: removal, cleanup: cleanup)
+                ]
             ) { try await deleteEnded(&$0, $1, $2) })
         engine.register(
             TaskDefinition<GuestTaskState>(
@@ -57,6 +58,7 @@ struct ConductorTasks: Sendable {
                 try await ledger.fail(state.instance, failure, keeping: true, row, now: now())
             })
         registerImageTasks(on: engine)
+        registerMoves(on: engine)
         engine.register(
             TaskDefinition<BatchTaskState>(kind: TaskKind.batch, steps: [WaitForChildren(tasks: tasks)]))
         engine.register(
@@ -69,7 +71,7 @@ struct ConductorTasks: Sendable {
     private var buildSteps: [any TaskStep<BuildTaskState>] {
         [
             ScheduleInstance(
-                ledger: ledger, scheduler: scheduler, alternates: maxAttempts - 1, patientUntil: now() + hostPatience),
+                ledger: ledger, scheduler: scheduler, alternates: maxAttempts - 1, liveness: liveness),
             BuildOnHost(
                 deadline: buildTimeout, ledger: ledger, command: command, liveness: liveness, cleanup: cleanup),
         ]

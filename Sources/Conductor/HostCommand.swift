@@ -21,20 +21,23 @@ struct HostCommand: Sendable {
     let reports: OperationReportStore
 
     /// One look, and the sending if this epoch of the task has not sent yet.
+    ///
+    /// - Parameter part: which of several commands of the task to this host; `nil` for a task that has one for each host.
     func progress<M: RPCMethod>(
-        _ method: M.Type, to host: HostName, instance: InstanceID, dispatchedEpoch: inout Int64?,
-        _ context: StepContext, params: (CommandHeader) -> M.Params
+        _ method: M.Type, to host: HostName, instance: InstanceID, part: String? = nil,
+        dispatchedEpoch: inout Int64?, _ context: StepContext, params: (CommandHeader) -> M.Params
     ) async throws -> CommandProgress {
-        if var report = try await reports.find(task: context.row.id, host: host) {
+        let id = part.map { context.row.id.part($0) } ?? context.row.id
+        if var report = try await reports.find(task: id, host: host) {
             // The host has tried as often as it was worth; another attempt would only read the same report again.
             report.failure?.isRetriable = false
             return .ended(report)
         }
         if dispatchedEpoch == context.row.epoch { return .underWay }
-        let header = CommandHeader(task: context.row.id, instance: instance, fence: context.row.fence)
+        let header = CommandHeader(task: id, instance: instance, fence: context.row.fence)
         do {
             _ = try await agents.call(
-                method, params(header), on: host, idempotencyKey: "\(context.row.id)/\(context.row.epoch)",
+                method, params(header), on: host, idempotencyKey: "\(id)/\(context.row.epoch)",
                 timeout: .seconds(20))
         } catch let failure as Failure {
             switch failure.kind {

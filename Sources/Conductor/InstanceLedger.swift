@@ -72,6 +72,10 @@ struct InstanceLedger: Sendable {
                 return
             }
             if let vmState = report.vmState { instance.vmState = vmState }
+            // What was deleted softly before a move was decided is still to be decided.
+            if case .restore = command, instance.vmState == .active, instance.move?.finishedAt != nil {
+                instance.vmState = .resized
+            }
             instance.powerState = report.powerState
             instance.interfaces = report.interfaces ?? instance.interfaces
             instance.hostFence = report.header.fence
@@ -153,9 +157,12 @@ struct InstanceLedger: Sendable {
             name: "compute_terminate_instance", host: nil, startedAt: context.row.createdAt, finishedAt: now,
             result: "Success", details: nil)
         let generation = context.row.generation
+        // A move that was not decided is decided by that: what is on the other host goes, too.
+        let move = try await find(id)?.move
         _ = try await instances.update(
             id, now: now,
-            finishing: ActionEnd(requestID: context.row.requestID, at: now, failed: false, event: event)
+            finishing: ActionEnd(requestID: context.row.requestID, at: now, failed: false, event: event),
+            migrations: move.map { [.status($0.migration, $0.finishedAt == nil ? .cancelled : .confirmed)] } ?? []
         ) { instance in
             guard instance.deletedAt == nil, instance.fence.generation == generation else { return }
             instance.vmState = .deleted
@@ -188,7 +195,9 @@ struct InstanceLedger: Sendable {
     /// The task ends without success: the instance keeps its state, or goes to ERROR, with a fault that says why; nothing
     /// is under way any more. With `leavingHost` it is on none afterwards.
     func fail(
-        _ id: InstanceID, _ failure: Failure, keeping: Bool, leavingHost: Bool = false, _ row: TaskRow, now: Timestamp
+        _ id: InstanceID, _ failure: Failure, keeping: Bool, leavingHost: Bool = false, _ row: TaskRow,
+        now: Timestamp, migrations: [MigrationWrite] = [],
+        change: @escaping @Sendable (inout Instance) -> Void = { _ in }
     ) async throws {
         let event = InstanceEvent(
             name: "conductor_\(row.kind)_instance", host: nil, startedAt: row.createdAt, finishedAt: now,
@@ -198,9 +207,10 @@ struct InstanceLedger: Sendable {
                 id, generation: row.generation, now: now,
                 finishing: ActionEnd(
                     requestID: row.requestID, at: now, failed: true, event: event,
-                    isWithoutHost: failure.kind == .noValidHost)
+                    isWithoutHost: failure.kind == .noValidHost), migrations: migrations
             ) { instance in
                 guard instance.deletedAt == nil else { return }
+                change(&instance)
                 if keeping {
                     instance.progress = 100
                 } else {
@@ -217,7 +227,8 @@ struct InstanceLedger: Sendable {
             log.info("a task ended after a newer request", ["instance": id, "task": row.id, "error": "\(error)"])
             _ = try await instances.update(
                 id, now: now,
-                finishing: ActionEnd(requestID: row.requestID, at: now, failed: true, event: event)
+                finishing: ActionEnd(requestID: row.requestID, at: now, failed: true, event: event),
+                migrations: migrations
             ) { _ in }
         }
     }

@@ -15,18 +15,22 @@ struct LapsedInstances: Sendable {
     let offloadAfterSeconds: Int
     /// `[DEFAULT] rescue_timeout`; zero leaves rescued instances so.
     let unrescueAfter: Duration
+    /// `[DEFAULT] resize_confirm_window`; zero leaves it to the user.
+    let confirmAfter: Duration
     private let log = Logger("conductor")
 
     init(
-        database: ControlDatabase, reclaimAfter: Duration, offloadAfterSeconds: Int, unrescueAfter: Duration = .zero
+        database: ControlDatabase, reclaimAfter: Duration, offloadAfterSeconds: Int, unrescueAfter: Duration = .zero,
+        confirmAfter: Duration = .zero
     ) {
+        self.confirmAfter = confirmAfter
         (self.database, self.reclaimAfter) = (database, reclaimAfter)
         (self.offloadAfterSeconds, self.unrescueAfter) = (offloadAfterSeconds, unrescueAfter)
     }
 
     /// One look at all kinds; says how many instances it began to act on.
     func act(now: Timestamp) async throws -> Int {
-        try await reclaim(now: now) + offload(now: now) + unrescue(now: now)
+        try await reclaim(now: now) + offload(now: now) + unrescue(now: now) + confirm(now: now)
     }
 
     /// Deletes for good what was deleted softly long enough ago.
@@ -68,6 +72,21 @@ struct LapsedInstances: Sendable {
             count += try await begin(
                 .unrescue, instance, kind: TaskKind.guest, actor: "system:rescue-timeout", now: now
             ) { GuestTaskState(instance: $0, command: .unrescue) }
+        }
+        return count
+    }
+
+    /// Confirms moves that have waited long enough for their users.
+    func confirm(now: Timestamp) async throws -> Int {
+        guard confirmAfter > .zero else { return 0 }
+        var count = 0
+        for instance in try await database.instances.idle(in: .resized) {
+            guard let move = instance.move, let since = move.finishedAt, now.since(since) >= confirmAfter else {
+                continue
+            }
+            count += try await begin(
+                .confirmResize, instance, kind: TaskKind.confirmMove, actor: "system:resize-confirm-window", now: now
+            ) { MoveTaskState(instance: $0, migration: move.migration) }
         }
         return count
     }

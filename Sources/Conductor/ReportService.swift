@@ -155,7 +155,7 @@ struct ReportService: Sendable {
     }
 
     private func store(_ report: ReportOperation.Params) async throws {
-        guard let row = try await database.tasks.find(report.header.task),
+        guard let row = try await database.tasks.find(report.header.task.whole),
             row.instance == report.header.instance
         else {
             // The task has been trimmed: nobody waits for this any more, and the agent may forget it.
@@ -182,7 +182,12 @@ struct ReportService: Sendable {
             if hosts?.contains(host) == true { return true }
         case TaskKind.delete: if try TaskEngine.state(DeleteTaskState.self, of: row).host == host { return true }
         case TaskKind.offload: if try TaskEngine.state(OffloadTaskState.self, of: row).host == host { return true }
-        case TaskKind.cleanup: return try TaskEngine.state(CleanupTaskState.self, of: row).host == host
+        case TaskKind.release, TaskKind.cleanup:
+            return try TaskEngine.state(CleanupTaskState.self, of: row).host == host
+        case TaskKind.move, TaskKind.confirmMove, TaskKind.revertMove:
+            let move = try TaskEngine.state(MoveTaskState.self, of: row)
+            if move.candidates?.contains(host) == true { return true }
+            if try await database.migrations.find(move.migration)?.involves(host) == true { return true }
         default: break
         }
         guard let id = row.instance else { return false }
@@ -218,7 +223,8 @@ struct ReportService: Sendable {
 
     private func ticket(_ params: GetImageTicket.Params) async throws -> GetImageTicket.Result {
         if params.isUpload == true { return try await uploadTicket(params) }
-        guard let instance = try await database.instances.find(params.instance), instance.host == params.host,
+        guard let instance = try await database.instances.find(params.instance),
+            instance.host == params.host || instance.move?.destination == params.host,
             try await uses(instance, params.image)
         else {
             throw Failure(.forbidden, "host \(params.host) has no instance that boots from image \(params.image)")

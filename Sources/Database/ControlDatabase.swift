@@ -26,6 +26,7 @@ public final class ControlDatabase: Sendable {
     public let credentials: CredentialStore
     public let settings: SettingsStore
     public let reports: OperationReportStore
+    public let migrations: MigrationStore
     public let tasks: any TaskStorage
     public let idempotency: any IdempotencyStore
     public let identity: any IdentityStorage
@@ -63,6 +64,7 @@ public final class ControlDatabase: Sendable {
         (NotificationStore.component, NotificationStore.migrations),
         (AggregateStore.component, AggregateStore.migrations),
         (ServerGroupStore.component, ServerGroupStore.migrations),
+        (MigrationStore.component, MigrationStore.migrations),
         (SQLTaskStorage.component, SQLTaskStorage.migrations),
         (SQLIdempotencyStore.component, SQLIdempotencyStore.migrations),
         (SQLIdentityStorage.component, SQLIdentityStorage.migrations),
@@ -72,6 +74,7 @@ public final class ControlDatabase: Sendable {
     private init(_ database: any SQLDatabase) {
         self.database = database
         instances = InstanceStore(database: database)
+        migrations = MigrationStore(database: database)
         actions = InstanceActionStore(database: database)
         flavors = FlavorStore(database: database)
         flavorAccess = FlavorAccessStore(database: database)

@@ -11,6 +11,7 @@ enum Counter: String {
     case serviceRemovals = "service_removals"
     case aggregateID = "aggregate_id"
     case aggregateRevision = "aggregate_revision"
+    case migrationNumber = "migration_number"
     case notificationPosition = "notification_position"
 
     /// The number that was given last.

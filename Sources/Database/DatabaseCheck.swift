@@ -111,6 +111,15 @@ struct DatabaseCheck {
             """
         ) { "task \($0) is about instance \($1), which is not there" },
         Rule(
+            "migration-without-instance",
+            """
+            SELECT id, instance_id FROM migrations
+            WHERE status NOT IN (\(MigrationStatus.over.map { "'\($0.rawValue)'" }.sorted().joined(separator: ", ")))
+            AND NOT EXISTS (
+                SELECT 1 FROM instances WHERE instances.id = migrations.instance_id AND instances.deleted_at IS NULL)
+            """
+        ) { "migration \($0) is not over, and its instance \($1) is gone" },
+        Rule(
             "action-without-instance",
             """
             SELECT DISTINCT instance_id, '' FROM instance_actions

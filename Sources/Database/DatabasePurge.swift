@@ -36,6 +36,7 @@ extension ControlDatabase {
                     "DELETE FROM instance_events WHERE instance_id = ?", [.text(id)])
                 count.actions += try connection.execute(
                     "DELETE FROM instance_actions WHERE instance_id = ?", [.text(id)])
+                try connection.execute("DELETE FROM migrations WHERE instance_id = ?", [.text(id)])
                 try connection.execute("DELETE FROM server_group_members WHERE instance_id = ?", [.text(id)])
                 count.instances += try connection.execute("DELETE FROM instances WHERE id = ?", [.text(id)])
             }
@@ -61,6 +62,6 @@ extension ControlDatabase {
 
     private static let rowsOfInstance = [
         ("instances", "id"), ("instance_actions", "instance_id"), ("instance_events", "instance_id"),
-        ("server_group_members", "instance_id"),
+        ("server_group_members", "instance_id"), ("migrations", "instance_id"),
     ]
 }

@@ -88,7 +88,7 @@ extension InstanceActionKind {
     fileprivate var notificationName: String? {
         switch self {
         case .create, .delete, .reboot, .pause, .unpause, .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve,
-            .unshelve, .lock, .unlock, .restore:
+            .unshelve, .lock, .unlock, .restore, .evacuate:
             rawValue
         case .start: "power_on"
         case .stop: "power_off"
@@ -97,6 +97,10 @@ extension InstanceActionKind {
         case .attachInterface: "interface_attach"
         case .detachInterface: "interface_detach"
         case .triggerCrashDump: "trigger_crash_dump"
+        case .resize, .migrate: "resize"
+        case .confirmResize: "resize_confirm"
+        case .revertResize: "resize_revert"
+        case .liveMigration: "live_migration"
         case .changePassword, .resetState: nil
         }
     }

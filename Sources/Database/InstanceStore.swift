@@ -98,13 +98,15 @@ public struct InstanceStore: Sendable {
     ///   - action: opens an instance action with the change; `tasks` are inserted with it.
     ///   - finishing: closes the action of that request.
     ///   - images: are registered with the change.
+    ///   - migrations: what is written of its migrations with the change.
     ///   - placing: the host that the change gives it; `.groupPolicy` is thrown where its server group forbids that.
     ///   - admit: sees the row and what the live instances of its project and user take, both as they are before the
     ///     change; what it throws aborts all.
     ///   - change: gets the row as it is; runs inside the transaction and must not wait.
     public func update(
         _ id: InstanceID, generation: Int64? = nil, now: Timestamp, action: InstanceAction? = nil,
-        finishing: ActionEnd? = nil, images: [ImageRecord] = [], placing: HostName? = nil,
+        finishing: ActionEnd? = nil, images: [ImageRecord] = [], migrations: [MigrationWrite] = [],
+        placing: HostName? = nil,
         admit: (@Sendable (Instance, ProjectUsage) throws -> Void)? = nil,
         makeTasks: @escaping @Sendable (Instance) throws -> [TaskRow] = { _ in [] },
         change: @escaping @Sendable (inout Instance) throws -> Void
@@ -125,8 +127,8 @@ public struct InstanceStore: Sendable {
             try change(&instance)
             if let placing {
                 instance.node = try HostStore.node(of: placing, connection)
-            } else if instance.host == nil {
-                instance.node = nil
+            } else if instance.host != before.host {
+                instance.node = try instance.host.flatMap { try HostStore.node(of: $0, connection) }
             }
             // After `change`, which says first whether the request is admitted at all.
             if let admit, let usage { try admit(before, usage) }
@@ -150,6 +152,7 @@ public struct InstanceStore: Sendable {
                 }
             }
             for image in images { try SQLImageStorage.insert(image, on: connection) }
+            for migration in migrations { try MigrationStore.write(migration, now: now, connection) }
             for task in try makeTasks(instance) { try SQLTaskStorage.insert(task, on: connection) }
             return instance
         }

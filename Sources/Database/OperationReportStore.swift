@@ -38,7 +38,8 @@ public struct OperationReportStore: Sendable {
             try connection.execute(
                 """
                 DELETE FROM operation_reports WHERE received_at < ? AND NOT EXISTS (
-                    SELECT 1 FROM tasks WHERE tasks.id = operation_reports.task_id AND tasks.finished_at IS NULL)
+                    SELECT 1 FROM tasks WHERE tasks.finished_at IS NULL AND (tasks.id = operation_reports.task_id
+                        OR operation_reports.task_id LIKE tasks.id || '#%'))
                 """, [.integer(moment.microseconds)])
         }
     }

@@ -25,17 +25,25 @@ public enum TaskKind {
     public static let cleanup = "cleanup"
     /// Has images in the cache of one host before they are needed there.
     public static let cacheImages = "cache_images"
+    /// Takes a server that is off for the time to another host, another size, or both.
+    public static let move = "move"
+    /// Removes the way back from a move.
+    public static let confirmMove = "confirm_move"
+    /// Goes back to where a move came from.
+    public static let revertMove = "revert_move"
+    /// Has one host give back what it may have promised to a move; has no action of its own.
+    public static let release = "release"
 
     public static let all: Set<String> = [
         build, delete, guest, rebuild, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
-        cacheImages,
+        cacheImages, move, confirmMove, revertMove, release,
     ]
 
     /// Those that need the guest's host.
     public static let onHost: Set<String> = [guest, rebuild, snapshot, backup]
 
     /// The kinds that can be run again from the beginning when they have failed.
-    public static let repeatable: Set<String> = [delete, offload, cleanup, cacheImages]
+    public static let repeatable: Set<String> = [delete, offload, cleanup, cacheImages, release]
 }
 
 /// State of a `build` or `unshelve` task. The API fills the first members, the conductor's steps the others.
@@ -192,14 +200,56 @@ public struct CacheImagesTaskState: Sendable, Hashable, Codable {
     }
 }
 
-/// State of a `cleanup` task.
+/// State of a `cleanup` or `release` task.
 public struct CleanupTaskState: Sendable, Hashable, Codable {
     public var instance: InstanceID
     public var host: HostName
     public var dispatchedEpoch: Int64?
+    /// Of a release.
+    public var migration: MigrationID?
 
     public init(instance: InstanceID, host: HostName) {
         (self.instance, self.host) = (instance, host)
         dispatchedEpoch = nil
+    }
+}
+
+/// State of a `move`, `confirm_move` or `revert_move` task. The API fills the first members, the conductor's steps the
+/// others.
+public struct MoveTaskState: Sendable, Hashable, Codable {
+    public var instance: InstanceID
+    public var migration: MigrationID
+    /// `nil` for a migration, which keeps the flavor.
+    public var newFlavor: Flavor?
+    /// The only host that comes into question; `nil` for any.
+    public var requestedHost: HostName?
+    /// Whether the instance's own host comes into question (`allow_resize_to_same_host`).
+    public var mayStay: Bool
+    /// The chosen host first, then the alternates; `nil` before scheduling.
+    public var candidates: [HostName]?
+    /// Index into `candidates` of the host that is being tried.
+    public var attempt: Int
+    /// Whether the host of the part that is under way has its command, and under which epoch.
+    public var dispatchedEpoch: Int64?
+    /// When that host has taken the command.
+    public var sentAt: Timestamp?
+    /// Since when it cannot be reached; `nil` while it can.
+    public var unreachableSince: Timestamp?
+    /// Why each earlier candidate failed, in order.
+    public var failures: [HostFailure]
+    /// Why the move is being taken back; `nil` while it goes on.
+    public var failure: Failure?
+    /// Set when the source has its guest again.
+    public var isBack: Bool?
+    /// Set when it cannot have it again.
+    public var isLost: Bool?
+
+    public init(
+        instance: InstanceID, migration: MigrationID, newFlavor: Flavor? = nil, requestedHost: HostName? = nil,
+        mayStay: Bool = false
+    ) {
+        (self.instance, self.migration, self.newFlavor) = (instance, migration, newFlavor)
+        (self.requestedHost, self.mayStay) = (requestedHost, mayStay)
+        (attempt, failures) = (0, [])
     }
 }

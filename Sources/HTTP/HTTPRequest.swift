@@ -41,13 +41,16 @@ public struct HTTPRequest: Sendable {
     /// The peer's IP address as text, without the port.
     public var remoteAddress: String
     public var isTLS: Bool
+    /// Whether the peer has shown a certificate of an authority that the server trusts.
+    public var isClientVerified: Bool
 
     /// A request made by hand, for tests and for calls within the process. Without `rawPath` it is made of `path`, without
     /// `query` it is read from `rawQuery`.
     public init(
         method: HTTPMethod = .get, path: String = "/", rawPath: String? = nil, query: QueryItems? = nil,
         rawQuery: String = "", headers: HTTPFields = [:], parameters: [String: String] = [:],
-        body: RequestBody = .bytes([]), remoteAddress: String = "127.0.0.1", isTLS: Bool = false
+        body: RequestBody = .bytes([]), remoteAddress: String = "127.0.0.1", isTLS: Bool = false,
+        isClientVerified: Bool = false
     ) {
         self.method = method
         self.path = path
@@ -58,7 +61,7 @@ public struct HTTPRequest: Sendable {
         self.parameters = parameters
         self.body = body
         self.remoteAddress = remoteAddress
-        self.isTLS = isTLS
+        (self.isTLS, self.isClientVerified) = (isTLS, isClientVerified)
     }
 
     /// A request to `target`, which is a path with or without a query, percent-encoded as on the wire.

@@ -14,14 +14,16 @@ struct RequestOpening {
     init?(_ exchange: Exchange, _ connection: OpaquePointer, method: String) {
         let core = exchange.core
         let tls = core.configuration.tls
-        if tls?.trustPEM != nil, apus_mhd_client_is_verified(connection) == 0 { return nil }
+        let isVerified = tls?.trustPEM != nil && apus_mhd_client_is_verified(connection) != 0
+        if let tls, tls.trustPEM != nil, tls.requiresClientCertificate, !isVerified { return nil }
 
         var headers = HTTPFields()
         withUnsafeMutablePointer(to: &headers) { apus_mhd_headers(connection, collectHeader, $0) }
         let (rawPath, rawQuery) = splitTarget(exchange.target)
         request = HTTPRequest(
             method: HTTPMethod(method), path: PercentEncoding.decode(rawPath) ?? rawPath, rawPath: rawPath,
-            rawQuery: rawQuery, headers: headers, remoteAddress: exchange.connection.remoteAddress, isTLS: tls != nil)
+            rawQuery: rawQuery, headers: headers, remoteAddress: exchange.connection.remoteAddress, isTLS: tls != nil,
+            isClientVerified: isVerified)
 
         let lengths = headers.all("Content-Length")
         let isChunked = headers["Transfer-Encoding"] != nil

@@ -6,9 +6,15 @@ public struct ServerTLS: Sendable {
     public var privateKeyPEM: String
     /// Authorities that must have signed the client's certificate; `nil` to ask for none.
     public var trustPEM: String?
+    /// Whether a client without such a certificate is turned away. Else its requests say that they are not verified.
+    public var requiresClientCertificate: Bool
 
-    public init(certificatePEM: String, privateKeyPEM: String, trustPEM: String? = nil) {
+    public init(
+        certificatePEM: String, privateKeyPEM: String, trustPEM: String? = nil,
+        requiresClientCertificate: Bool = true
+    ) {
         (self.certificatePEM, self.privateKeyPEM, self.trustPEM) = (certificatePEM, privateKeyPEM, trustPEM)
+        self.requiresClientCertificate = requiresClientCertificate
     }
 }
 

@@ -17,7 +17,7 @@ public struct ImageFacts: Sendable, Hashable {
 /// Keeps the first 64 KiB and the last 512 bytes, nothing else. Pure: no file is opened here.
 public struct ImageInspector: Sendable {
     /// Headers and header extensions must end here.
-    static let headLimit = 65_536
+    public static let headLimit = 65_536
     static let tailLimit = 512
 
     private var head: [UInt8] = []
@@ -40,6 +40,16 @@ public struct ImageInspector: Sendable {
             tail.append(contentsOf: bytes)
             tail.removeFirst(max(0, tail.count - Self.tailLimit))
         }
+    }
+
+    /// Judges the first `headLimit` bytes of a qcow2 file of `fileBytes` that may stand on another file: which one is
+    /// the caller's to judge.
+    public static func checkOverlay(_ head: [UInt8], fileBytes: Int64) throws(ImageFormatError) {
+        guard FileSignature(head: head, tail: []) == .qcow else {
+            throw ImageFormatError(
+                .otherFormat, claimed: .qcow2, "The file does not begin with the signature of qcow2.")
+        }
+        _ = try QCOW2Header(head, fileBytes: fileBytes, mayHaveBacking: true)
     }
 
     /// Judges the file, of which all `totalBytes` were consumed, as an image of the format `claimed`.

@@ -12,7 +12,7 @@ struct QCOW2Header {
     private static let knownIncompatible: UInt64 = 0b1_1111
 
     /// Reads and judges the header of a file of `fileBytes`, of which `head` are the first bytes.
-    init(_ head: [UInt8], fileBytes: Int64) throws(ImageFormatError) {
+    init(_ head: [UInt8], fileBytes: Int64, mayHaveBacking: Bool = false) throws(ImageFormatError) {
         let reader = BigEndian(head)
         let version = try reader.word(4)
         guard version == 2 || version == 3 else {
@@ -32,7 +32,8 @@ struct QCOW2Header {
         else {
             throw malformed("the header's length is \(extra.headerLength), with clusters of \(cluster) bytes")
         }
-        guard try reader.long(8) == 0, try reader.word(16) == 0 else {
+        let (backingPlace, backingLength) = (try reader.long(8), try reader.word(16))
+        guard mayHaveBacking || (backingPlace == 0 && backingLength == 0) else {
             throw refusal(.backingFile, "The qcow2 image names a backing file; only whole images are accepted.")
         }
         guard try reader.word(32) == 0 else { throw encrypted }

@@ -74,8 +74,52 @@ final class AddressBook: Sendable {
         }
     }
 
-    /// Brings the number of spares in order, and back what libvirt lost. Up to 0.5 s for each change, and as long a pause
-    /// after it, in which guests can start.
+    /// Makes the NIC that the instance has had on another host its own here: with its MAC, and with its address where
+    /// that is free. Asked again it gives the same.
+    func adopt(
+        _ id: InstanceID, key: String?, mac: String, address: IPv4Address?
+    ) async throws -> NetworkInterface {
+        try await gate.run {
+            let connection = try await access.connection()
+            try await requireActive(connection)
+            var table = try await loaded(connection)
+            if let known = table.entry(withMAC: mac) {
+                guard known.owner == nil || known.owner == id else {
+                    throw Failure(.conflict, "the MAC \(mac) is reserved for another guest on this host")
+                }
+                if table.missing.contains(mac) { try await restore(known, connection) }
+                if known.owner == nil {
+                    table.give(known, to: id, key: key)
+                    try await save(table)
+                }
+                return interface(known)
+            }
+            // Hosts whose networks have the same addresses begin with the same ones: the spares here are likely to have
+            // it.
+            let holder = address.flatMap { table.entry(at: $0) }
+            if let holder, holder.owner == nil { try await release(holder, connection) }
+            let description = try await describe(connection)
+            guard !description.reservations.contains(where: { $0.mac == mac }) else {
+                throw Failure(.conflict, "the MAC \(mac) is reserved for another guest on this host")
+            }
+            let isFree = holder?.owner == nil && address.map { (try? description.requireFree($0)) != nil } == true
+            let made = try await reserve(
+                owner: id, key: key, wanted: isFree ? address : nil, mac: mac, connection)
+            return interface(made)
+        }
+    }
+
+    /// Gives back what the instance had, and keeps none of it: the MACs are those of a guest that lives elsewhere.
+    func forget(_ id: InstanceID) async throws {
+        try await gate.run {
+            let connection = try await access.connection()
+            guard let table = try await loadedIfPresent(connection) else { return }
+            for entry in table.entries where entry.owner == id { try await release(entry, connection) }
+        }
+    }
+
+    /// Brings the number of spares in order, and back what libvirt lost. Up to 0.5 s for each change, and as long a
+    /// pause after it, in which guests can start.
     func maintain() async throws {
         try await upkeepGate.run {
             var isFilling = false
@@ -105,7 +149,8 @@ final class AddressBook: Sendable {
     // MARK: - Changes, inside the gate
 
     private func reserve(
-        owner: InstanceID?, key: String? = nil, wanted: IPv4Address? = nil, _ connection: LibvirtConnection
+        owner: InstanceID?, key: String? = nil, wanted: IPv4Address? = nil, mac given: String? = nil,
+        _ connection: LibvirtConnection
     ) async throws -> AddressTable.Entry {
         var refusal: LibvirtError?
         for _ in 0..<Self.attempts {
@@ -121,8 +166,8 @@ final class AddressBook: Sendable {
             }
             let users = try await access.users()
             let taken = Set(description.reservations.compactMap(\.mac)).union(users.keys)
-            var mac = MACAddress.random()
-            while taken.contains(mac) { mac = MACAddress.random() }
+            var mac = given ?? MACAddress.random()
+            while given == nil, taken.contains(mac) { mac = MACAddress.random() }
             let entry = AddressTable.Entry(mac: mac, address: address, owner: owner, key: key)
             do {
                 try await connection.addDHCPHost(try host(entry), toNetwork: network)

@@ -38,6 +38,14 @@ struct AddressTable: Sendable, Hashable {
 
     func entry(at address: IPv4Address) -> Entry? { entries.first { $0.address == address } }
 
+    func entry(withMAC mac: String) -> Entry? { entries.first { $0.mac == mac } }
+
+    /// Makes an entry the instance's.
+    mutating func give(_ entry: Entry, to id: InstanceID, key: String?) {
+        guard let index = entries.firstIndex(where: { $0.mac == entry.mac }) else { return }
+        (entries[index].owner, entries[index].key) = (id, key)
+    }
+
     /// Makes a spare the instance's: any, or the one with the address that it wants.
     mutating func claimSpare(for id: InstanceID, key: String? = nil, address: IPv4Address? = nil) -> Entry? {
         let found = entries.firstIndex { $0.owner == nil && (address == nil || $0.address == address) }

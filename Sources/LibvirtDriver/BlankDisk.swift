@@ -27,6 +27,10 @@ struct BlankDisk: Sendable, Hashable {
         }
     }
 
+    /// The name of a file in the cache that holds another host's template: of the one guest whose disk stands on it
+    /// there. No two hosts format alike.
+    static func movedCacheName(_ migration: MigrationID, disk: String) -> String { "ephemeral_\(migration)_\(disk)" }
+
     /// Whether a file of the cache is one of these.
     static func isCacheName(_ name: some StringProtocol) -> Bool {
         name.hasPrefix("ephemeral_") || name.hasPrefix("swap_")

@@ -265,12 +265,19 @@ enum Files {
     /// The `count` bytes from `offset`, in one call where the system gives them so; fewer at the end of the file. For
     /// files that are read through in pieces.
     static func readPiece(_ path: String, from offset: Int64, count: Int) throws(Failure) -> [UInt8] {
-        let file = try Descriptor(opening: path, O_RDONLY)
+        try readPiece(try Descriptor(opening: path, O_RDONLY), path, from: offset, count: count)
+    }
+
+    /// The same of an open file; `path` is for the failure's text.
+    static func readPiece(
+        _ file: borrowing Descriptor, _ path: String, from offset: Int64, count: Int
+    ) throws(Failure) -> [UInt8] {
+        let number = file.number
         var code: Int32 = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: max(0, count)) { buffer, filled in
             while filled < count {
                 let read = pread(
-                    file.number, buffer.baseAddress?.advanced(by: filled), count - filled, off_t(offset) + filled)
+                    number, buffer.baseAddress?.advanced(by: filled), count - filled, off_t(offset) + filled)
                 if read < 0, errno == EINTR { continue }
                 if read < 0 { code = errno }
                 guard read > 0 else { break }

@@ -80,6 +80,9 @@ extension ImageCache {
 
 /// Which files other files stand on, as the folders of the instances show.
 enum DiskUsage {
+    /// What ends the names of disks that are not in their places yet.
+    private static let unfinished = [".new"] + IncomingFile.suffixes
+
     /// The names of all backing files of all disks in the folders under `instances`, finished or not. Blocks.
     ///
     /// Folders of any name count: those of instances that move or go are among them.
@@ -92,11 +95,14 @@ enum DiskUsage {
             // Without a readable record every file is looked at: one that lies only keeps a base from leaving.
             let info = try? DiskInfo.read(folder)
             for file in try Files.names(in: path) where file.hasPrefix(InstanceFolder.rootName) {
-                let final = file.hasSuffix(".new") ? String(file.dropLast(".new".count)) : file
-                guard info?[final] != .raw, let header = try OverlayHeader.read(path + "/" + file),
-                    let backing = header.backing?.split(separator: "/").last
-                else { continue }
-                found.insert(String(backing))
+                let suffix = unfinished.first { file.hasSuffix($0) }
+                guard info?[String(file.dropLast(suffix?.count ?? 0))] != .raw else { continue }
+                do {
+                    let backing = try OverlayHeader.read(path + "/" + file)?.backing?.split(separator: "/").last
+                    if let backing { found.insert(String(backing)) }
+                } catch  where suffix.map(IncomingFile.suffixes.contains) == true && !error.isRetriable {
+                    // What another host gives may be anything; the look at it, once all is here, refuses this.
+                }
             }
         }
         return found

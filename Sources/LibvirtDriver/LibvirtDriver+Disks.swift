@@ -113,6 +113,8 @@ extension LibvirtDriver {
         let (snapshots, instancesPath) = (instancesPath + "/" + SnapshotPlace.folderName, instancesPath)
         try await files.run { () throws(Failure) in
             try Files.removeTree(folder.path)
+            // What began to arrive and has no word of its migration yet.
+            try Files.removeTree(folder.path + SetAsideFolder.unfinishedSuffix)
             // A copy that was given up, and the mark of a guest that may be frozen, tell nothing of a guest that is gone.
             let owners = try Files.names(in: snapshots).compactMap(SnapshotPlace.owner(of:))
             for owner in owners where owner.instance == id {

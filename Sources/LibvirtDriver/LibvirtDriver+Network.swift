@@ -17,6 +17,12 @@ extension LibvirtDriver {
     }
 
     public func unplugNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws {
+        for network in networks(of: interfaces) { try await book(of: network).unplug(id) }
+        requestUpkeep()
+    }
+
+    /// The libvirt networks where an instance may have addresses.
+    func networks(of interfaces: [NetworkInterface]) -> [String] {
         var networks = Set(
             interfaces.compactMap { interface -> String? in
                 guard case .libvirt(let name) = binding.binding(of: interface) else { return nil }
@@ -24,8 +30,7 @@ extension LibvirtDriver {
             })
         // What was reserved just before a crash is in no record of the agent's.
         if case .libvirt(let name) = binding { networks.insert(name) }
-        for network in networks.sorted() { try await book(of: network).unplug(id) }
-        requestUpkeep()
+        return networks.sorted()
     }
 
     /// The book of a network's addresses.
@@ -61,7 +66,7 @@ extension LibvirtDriver {
     func requestUpkeep() { upkeepSink.yield() }
 
     /// Every domain's MACs, looked up where they are not known yet.
-    private func usersOfMACs() async throws -> [String: InstanceID] {
+    func usersOfMACs() async throws -> [String: InstanceID] {
         for domain in try await allDomains() { _ = try await entry(of: domain) }
         return directory.users
     }

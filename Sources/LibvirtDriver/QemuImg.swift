@@ -65,6 +65,24 @@ struct QemuImg: Sendable {
         return Int64(required)
     }
 
+    /// Has a qcow2 disk stand on the raw file `base`, whatever it stood on: that is not opened.
+    func rebase(_ path: String, onto base: String) async throws {
+        try await runTool(
+            Command(
+                program, ["rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", base, path],
+                limits: limits.command(0), timeout: .seconds(60)),
+            writing: path)
+    }
+
+    /// Makes a disk larger.
+    func grow(_ path: String, format: DiskFormat, to sizeBytes: Int64) async throws {
+        try await runTool(
+            Command(
+                program, ["resize", "-q", "-f", format.rawValue, path, String(sizeBytes)],
+                limits: limits.command(sizeBytes), timeout: .seconds(60)),
+            writing: path)
+    }
+
     /// A qcow2 disk of `sizeBytes` over the raw file `base`. About 10 ms.
     func createOverlay(_ path: String, base: String, sizeBytes: Int64) async throws {
         try await runTool(

@@ -61,6 +61,12 @@ public struct HostName: Identifier {
 public struct TaskID: Identifier {
     public let rawValue: String
     public init(rawValue: String) { self.rawValue = rawValue }
+
+    /// The name under which a host carries out one of several commands that the task has for it.
+    public func part(_ name: String) -> TaskID { TaskID("\(rawValue)#\(name)") }
+
+    /// The task that a part belongs to; a task itself for itself.
+    public var whole: TaskID { rawValue.firstIndex(of: "#").map { TaskID(String(rawValue[..<$0])) } ?? self }
 }
 
 /// The uuid of a claim in an agent's resource tracker.

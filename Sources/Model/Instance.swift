@@ -73,6 +73,8 @@ public struct Instance: Sendable, Hashable, Codable {
     public var hostFence: Fence?
     /// What the host has said while something was under way; counts when that ends.
     public var postponedReport: InstanceReport?
+    /// The move that is under way, or that waits to be confirmed; `nil` for an instance that stays. Since release 3.
+    public var move: PendingMove?
 
     public init(
         id: InstanceID, number: Int64 = 0, projectID: ProjectID, userID: UserID, name: String, hostname: String,
@@ -142,7 +144,7 @@ public struct Instance: Sendable, Hashable, Codable {
     /// As release 1 knows it: without what came later.
     public var inFirstForm: Instance {
         var older = self
-        older.node = nil
+        (older.node, older.move) = (nil, nil)
         return older
     }
 

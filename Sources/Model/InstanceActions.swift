@@ -3,6 +3,8 @@ public enum InstanceActionKind: String, Sendable, Hashable, Codable, CaseIterabl
     case create, delete, start, stop, reboot, pause, unpause, suspend, resume, rescue, unrescue, rebuild
     case shelve, shelveOffload, unshelve, lock, unlock, restore, createImage, createBackup, changePassword
     case resetState
+    case resize, migrate, confirmResize, revertResize, evacuate
+    case liveMigration = "live-migration"
     case attachInterface = "attach_interface"
     case detachInterface = "detach_interface"
     case triggerCrashDump = "trigger_crash_dump"
@@ -44,6 +46,12 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
     case detachInterface
     case triggerCrashDump
     case resetState
+    /// To another flavor.
+    case resize
+    /// Off, to another host.
+    case migrate
+    case confirmResize
+    case revertResize
     /// Set, change or delete metadata items.
     case changeMetadata
     /// Set or delete tags.
@@ -56,7 +64,8 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         .delete, .softDelete, .forceDelete, .restore, .start, .stop, .reboot(.soft), .reboot(.hard), .pause, .unpause,
         .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve, .shelveOffload, .unshelve, .lock, .unlock,
         .createImage, .createBackup, .changePassword, .attachInterface, .detachInterface, .triggerCrashDump,
-        .resetState, .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics,
+        .resetState, .resize, .migrate, .confirmResize, .revertResize, .changeMetadata, .changeTags, .consoleOutput,
+        .remoteConsole, .diagnostics,
     ]
 
     /// The name in refusals: "Cannot 'start' instance …".
@@ -88,6 +97,10 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         case .detachInterface: "detach_interface"
         case .triggerCrashDump: "trigger_crash_dump"
         case .resetState: "reset_state"
+        case .resize: "resize"
+        case .migrate: "migrate"
+        case .confirmResize: "confirmResize"
+        case .revertResize: "revertResize"
         case .changeMetadata: "update_instance_metadata"
         case .changeTags: "update_tags"
         case .consoleOutput: "get_console_output"
@@ -123,6 +136,10 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         case .detachInterface: .detachInterface
         case .triggerCrashDump: .triggerCrashDump
         case .resetState: .resetState
+        case .resize: .resize
+        case .migrate: .migrate
+        case .confirmResize: .confirmResize
+        case .revertResize: .revertResize
         case .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics: nil
         }
     }

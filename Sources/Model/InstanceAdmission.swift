@@ -41,7 +41,10 @@ public struct InstanceAdmission: Sendable, Hashable {
         case .softDelete:
             // What was never active is deleted for good; the caller asks for that instead.
             self.init(
-                nil, tasks: .notDuring([.deleting, .softDeleting]), needsHost: false, needsLaunched: true,
+                nil,
+                // A move that has just begun, or is being decided, would be broken off with rooms on two hosts.
+                tasks: .notDuring([.deleting, .softDeleting, .resizePrep, .resizeConfirming]), needsHost: false,
+                needsLaunched: true,
                 .softDeleting)
         case .restore: self.init([.softDeleted], needsHost: false, .restoring)
         case .start: self.init([.stopped], .poweringOn)
@@ -77,6 +80,9 @@ public struct InstanceAdmission: Sendable, Hashable {
         case .triggerCrashDump: self.init([.active, .paused, .rescued, .resized, .error], nil)
         case .resetState:
             self.init(nil, tasks: .any, respectsLock: false, needsHost: false, needsLaunched: false, nil)
+        case .resize, .migrate: self.init([.active, .stopped], .resizePrep)
+        case .confirmResize: self.init([.resized], .resizeConfirming)
+        case .revertResize: self.init([.resized], .resizeReverting)
         case .changeMetadata:
             self.init(
                 [.active, .paused, .suspended, .stopped], tasks: .any, needsHost: false, needsLaunched: false, nil)

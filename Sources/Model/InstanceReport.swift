@@ -48,7 +48,8 @@ extension Instance {
             return postponedReport = report
         }
         postponedReport = nil
-        if let vmState = report.vmState { self.vmState = vmState }
+        // Whether a move is confirmed is not its host's to say; what the guest does shows by its power.
+        if let vmState = report.vmState, self.vmState != .resized { self.vmState = vmState }
         powerState = report.powerState
         if let interfaces = report.interfaces { self.interfaces = interfaces }
         if let notice = report.notice {

@@ -65,6 +65,10 @@ struct AdmissionMatrixTests {
         case .detachInterface: return (.delete, "/os-interface/\(port)", nil, 202)
         case .triggerCrashDump: return action("trigger_crash_dump")
         case .resetState: return action("os-resetState", ["state": "error"])
+        case .resize: return action("resize", ["flavorRef": "1"])
+        case .migrate: return action("migrate")
+        case .confirmResize: return action("confirmResize", .null, 204)
+        case .revertResize: return action("revertResize")
         case .changeMetadata: return (.post, "/metadata", ["metadata": ["a": "b"]], 200)
         case .changeTags: return (.put, "/tags/t", nil, 201)
         case .consoleOutput: return action("os-getConsoleOutput", [:], 200)
@@ -78,7 +82,7 @@ struct AdmissionMatrixTests {
     private static let id = "cccccccc-1111-4111-8111-111111111111"
     private static let nic = NetworkInterface(network: "default", macAddress: "fa:16:3e:00:00:01")
     private static var port: String { nic.portID(in: InstanceID(id)) }
-    private static let adminOnly: Set<InstanceRequest> = [.shelveOffload, .resetState, .diagnostics]
+    private static let adminOnly: Set<InstanceRequest> = [.shelveOffload, .resetState, .diagnostics, .migrate]
 
     /// An instance in that state, on a host, as nothing but the row says.
     private static func instance(_ situation: Situation) -> Instance {
@@ -93,6 +97,9 @@ struct AdmissionMatrixTests {
         made.launchedAt = situation.wasLaunched ? ComputeFixture.start : nil
         made.powerState = .running
         made.interfaces = [nic]
+        made.move = PendingMove(
+            migration: MigrationID("dddddddd-1111-4111-8111-111111111111"), type: .resize, source: HostName("kvm1"),
+            formerFlavor: made.flavor, formerVMState: .active)
         made.shelved = ShelvedRecord(imageID: ImageID(ComputeFixture.image), host: made.host, at: ComputeFixture.start)
         return made
     }
@@ -155,12 +162,13 @@ struct AdmissionMatrixTests {
         return request == .restore || (request == .unshelve && instance.vmState == .shelved)
     }
 
-    /// Where a soft delete is not what the table says of it: what is on no host, or is being deleted, is deleted for
-    /// good; a second one finds its work done.
+    /// Where a soft delete is not what the table says of it: what is on no host, or between two (every instance here
+    /// has a move), or is being deleted, is deleted for good; a second one finds its work done.
     private static func softly(_ situation: Situation) -> (status: Int, taskState: TaskState?)? {
         if situation.isLocked, !situation.isAdmin { return (409, situation.taskState) }
         if situation.vmState == .shelvedOffloaded || situation.taskState == .deleting || !situation.hasHost
-            || !situation.wasLaunched
+            || !situation.wasLaunched || situation.vmState == .error
+            || [.resizeMigrating, .resizeMigrated, .resizeFinish, .resizeReverting].contains(situation.taskState)
         {
             return (204, .deleting)
         }

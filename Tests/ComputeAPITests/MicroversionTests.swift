@@ -21,14 +21,13 @@ struct MicroversionTests {
         let cloud = try await ComputeFixture()
         let id = try await cloud.makeActive()
         for path in [
-            "os-hosts", "os-migrations", "os-simple-tenant-usage",
+            "os-hosts", "os-simple-tenant-usage",
             "os-fixed-ips/1",
-            "servers/\(id)/migrations",
             "servers/\(id)/os-volume_attachments", "os-console-auth-tokens/x",
         ] {
             #expect(await cloud.send(.get, path, as: "p1/admin", at: "2.100").status == 404, "\(path)")
         }
-        for action in ["evacuate", "os-migrateLive", "migrate", "resize"] {
+        for action in ["evacuate", "os-migrateLive"] {
             let reply = await cloud.send(.post, "servers/\(id)/action", as: "p1/admin", at: "2.100", [action: .null])
             #expect(reply.status == 501 && reply.json["notImplemented"] != nil, "\(action)")
         }

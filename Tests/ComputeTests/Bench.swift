@@ -70,7 +70,7 @@ final class Bench: Sendable {
             ])
         let result: Result<T, any Error>
         do {
-            result = .success(try await body(AgentHandle(bench: self, core: core, client: client)))
+            result = .success(try await body(AgentHandle(bench: self, core: core, client: client, port: port)))
         } catch {
             result = .failure(error)
         }
@@ -87,6 +87,7 @@ struct AgentHandle: Sendable {
     let bench: Bench
     let core: AgentCore
     let client: RPCClient
+    let port: UInt16
 
     var conductor: FakeConductor { bench.conductor }
     var driver: FakeDriver { bench.driver }

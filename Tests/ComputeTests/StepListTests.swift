@@ -31,7 +31,9 @@ struct StepListTests {
             .shelve(order), .softDelete, .restore, .setPassword("p"), .attachInterface(InterfaceOrder()),
             .detachInterface("m"),
         ]
-        #expect(Set(commands.map(\.name)).count == OperationKind.allCases.count - 2, "all but build and delete")
+        #expect(
+            Set(commands.map(\.name)).count == OperationKind.allCases.count - 8,
+            "all but build, delete and the parts of a move")
         for command in commands {
             guard let kind = OperationKind(command) else {
                 Issue.record("no operation carries out \(command.name)")
@@ -43,7 +45,23 @@ struct StepListTests {
             #expect(command.hostLimit > allowed + allowed / 2, "\(command.name): \(allowed)")
             #expect(command.hostLimit <= GuestCommand.longestHostLimit)
         }
+        let source = MoveSource(host: HostName("h"), url: "u", ticket: "t")
+        let orders: [MoveOrder] = [
+            .reserve(image), .setAside, .takeOver(image, from: source), .release, .forget, .takeBack,
+        ]
+        for order in orders {
+            guard let kind = OperationKind(order) else {
+                Issue.record("no operation carries out \(order.name)")
+                continue
+            }
+            let steps = OperationDefinitions.move(kind, shutdownGrace: longestGrace)
+            #expect(!steps.isEmpty)
+            let allowed = steps.reduce(Duration.zero) { $0 + $1.deadline }
+            #expect(order.hostLimit > allowed + allowed / 2, "\(order.name): \(allowed)")
+        }
     }
+
+    private let longestGrace = Duration.seconds(3_600)
 }
 
 #if FaultInjection

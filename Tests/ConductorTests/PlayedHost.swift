@@ -25,6 +25,7 @@ final class PlayedHost: Sendable {
         /// Of the methods by which builds came.
         var versions: [RPCVersion?] = []
         var operations: [OperateGuest.Params] = []
+        var moves: [MoveGuest.Params] = []
         /// What was asked to be cached, and how often the host answers that it is not there yet.
         var cached: [CacheImage.Params] = []
         var cacheDelays = 0
@@ -70,6 +71,11 @@ final class PlayedHost: Sendable {
         rpc.register(OperateGuest.self, allowed: [.conductor]) { params, _ in
             self.state.withLock { $0.operations.append(params) }
             return try await self.take(params.command.name, params.header, then: Self.settled[params.command.name])
+        }
+        rpc.register(MoveGuest.self, allowed: [.conductor]) { params, _ in
+            self.state.withLock { $0.moves.append(params) }
+            let isThere = ["take_over", "take_back"].contains(params.order.name)
+            return try await self.take(params.order.name, params.header, then: isThere ? params.vmState : nil)
         }
         rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in
             try await self.take("cancel", params.header)

@@ -75,7 +75,7 @@ struct TrimTests {
         #expect(
             set == [
                 "reclaim_queued_deletes": .seconds(60), "poll_rescued_instances": .seconds(60),
-                "poll_shelved_instances": nil, "trim_tasks": .seconds(90),
+                "poll_unconfirmed_resizes": .seconds(60), "poll_shelved_instances": nil, "trim_tasks": .seconds(90),
             ])
     }
 

@@ -47,6 +47,20 @@ struct ImageInspectorTests {
         #expect(reason(SampleQCOW2(headerLength: 104).bytes) == nil)
     }
 
+    @Test("An overlay may name its backing file, and is checked like any other file for the rest", arguments: refused)
+    func overlay(what: String, sample: SampleQCOW2, expected: ImageFormatError.Reason) throws {
+        let bytes = sample.bytes
+        let head = Array(bytes.prefix(ImageInspector.headLimit))
+        if expected == .backingFile {
+            try ImageInspector.checkOverlay(head, fileBytes: Int64(bytes.count))
+        } else {
+            let error = #expect(throws: ImageFormatError.self, "\(what)") {
+                try ImageInspector.checkOverlay(head, fileBytes: Int64(bytes.count))
+            }
+            #expect(error?.reason == expected)
+        }
+    }
+
     private static let refused: [(String, SampleQCOW2, ImageFormatError.Reason)] = [
         ("a backing file", SampleQCOW2(backingOffset: 512, backingSize: 9), .backingFile),
         ("a backing file's offset alone", SampleQCOW2(backingOffset: 512), .backingFile),

@@ -155,6 +155,61 @@ struct AddressBookTests {
         #expect(try await reservations().contains { $0.mac == plugged.macAddress })
     }
 
+    @Test("A NIC from another host keeps its MAC, and its address where that is free; asked again it is the same")
+    func adopted() async throws {
+        let book = book()
+        try await book.maintain()
+        let spares = Set(try await reservations().compactMap(\.address))
+        let (mac, other) = ("fa:16:3e:77:00:01", "fa:16:3e:77:00:02")
+        let wanted = try #require(IPv4Address("10.9.0.150"))
+        for _ in 1...2 {
+            let adopted = try await book.adopt(ids[0], key: nil, mac: mac, address: wanted)
+            #expect(
+                adopted == NetworkInterface(network: "lab", macAddress: mac, ipv4Address: wanted.description))
+        }
+        #expect(try await book.plug(ids[0]).macAddress == mac)
+        // The second NIC wants the address of a spare, which is nobody's.
+        let spare = try #require(spares.sorted().last)
+        let second = try await book.adopt(ids[0], key: other, mac: other, address: spare)
+        #expect(second.ipv4Address == spare.description)
+        #expect(try await reservations().filter { $0.address == spare }.map(\.mac) == [other])
+        // Another process of ours finds both in the record.
+        #expect(try await self.book().adopt(ids[0], key: other, mac: other, address: nil) == second)
+        try await book.unplug(ids[0], mac: other)
+        #expect(try await book.plug(ids[0]).macAddress == mac)
+
+        try await book.forget(ids[0])
+        try await book.forget(ids[0])
+        #expect(try await !reservations().contains { $0.mac == mac })
+    }
+
+    @Test(
+        "An address that is taken, none of the network's, or unknown gives another one",
+        arguments: ["10.9.0.2", "10.9.0.1", "192.168.7.7", nil])
+    func adoptedElsewhere(address: String?) async throws {
+        let book = book()
+        let mac = "fa:16:3e:77:00:01"
+        let adopted = try await book.adopt(ids[0], key: nil, mac: mac, address: address.flatMap { IPv4Address($0) })
+        #expect(adopted.macAddress == mac && adopted.ipv4Address != address && adopted.ipv4Address != nil)
+        #expect(try await reservations().contains { $0.mac == mac })
+    }
+
+    @Test("The MAC of another guest here is not given away, whoever reserved it")
+    func adoptedByOther() async throws {
+        let book = book()
+        let address = try #require(IPv4Address("10.9.0.150"))
+        _ = try await book.adopt(ids[0], key: nil, mac: "fa:16:3e:77:00:01", address: address)
+        for mac in ["fa:16:3e:77:00:01", "52:54:00:00:00:01"] {
+            let failure = await #expect(throws: Failure.self) {
+                _ = try await book.adopt(ids[1], key: nil, mac: mac, address: nil)
+            }
+            #expect(failure?.kind == .conflict)
+        }
+        // An address that another guest here has.
+        let second = try await book.adopt(ids[1], key: nil, mac: "fa:16:3e:77:00:03", address: address)
+        #expect(second.ipv4Address != address.description)
+    }
+
     @Test("Every instance has a MAC of its own, with the prefix of virtual NICs")
     func macs() async throws {
         var seen: Set<String> = []

@@ -105,6 +105,26 @@ struct UnusedImageTests {
         #expect(try #require(Files.age(cache.folder + "/" + Self.digest(2))) < .seconds(100))
     }
 
+    @Test("What a disk stands on that is arriving stays; what a hostile one says keeps nobody from tidying")
+    func arriving() async throws {
+        try write(Self.digest(1), ageSeconds: 1 << 20)
+        try write(Self.digest(2), ageSeconds: 1 << 20)
+        try write(Self.digest(3), ageSeconds: 1 << 20)
+        try overlay(Sample.id.rawValue, "disk.incoming", over: Self.digest(1))
+        try overlay(Sample.id.rawValue, "disk.local.arrived", over: Self.digest(2))
+        // A guest's raw disk may begin with anything.
+        try overlay(Sample.id.rawValue, "disk.eph0.incoming", over: Self.digest(3))
+        let path = instances + "/\(Sample.id)/"
+        _ = try DiskInfo.fix(["disk.eph0": .raw], in: InstanceFolder(found: instances + "/\(Sample.id)"))
+        var odd = Self.header(over: "/x")
+        odd[8] = 0x7F
+        try Data(odd).write(to: URL(fileURLWithPath: path + "disk.eph1.incoming"))
+        #expect(try await cache.removeUnused(instances: instances, Self.atOnce) == [Self.digest(3)])
+        // In its place such a disk is looked into.
+        try FileManager.default.moveItem(atPath: path + "disk.eph1.incoming", toPath: path + "disk.eph1")
+        await #expect(throws: Failure.self) { _ = try await cache.removeUnused(instances: instances, Self.atOnce) }
+    }
+
     @Test("What any folder's disk stands on stays and counts as used now, whoever's folder and whatever disk it is")
     func used() async throws {
         let places = [

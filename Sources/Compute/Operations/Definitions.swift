@@ -17,6 +17,20 @@ struct OperationDefinitions: Sendable {
     /// The root disk's copy on its way into the image service; nothing for a command without an order.
     static let snapshot: [any GuestStep<CommandState>] = [TakeSnapshot(), UploadSnapshot(), RemoveSnapshot()]
 
+    /// The steps of a host's part in a move; nothing for what is none.
+    static func move(_ kind: OperationKind, shutdownGrace: Duration) -> [any GuestStep<MoveState>] {
+        switch kind {
+        case .reserve: [ReportReservedRoom()]
+        case .setAside: [ShutDownForMove(grace: shutdownGrace), SetAsideDisks()]
+        case .takeOver:
+            [FetchMovedImage(), AdoptNetwork(), TakeOverDisks(), DefineMovedDomain(), StartMovedGuest()]
+        case .release: [PowerOffMovedGuest(), RemoveTakenOver()]
+        case .forget: [RemoveSetAside()]
+        case .takeBack: [BringBackDisks(), DefineFormerDomain(), StartFormerGuest()]
+        default: []
+        }
+    }
+
     /// The steps of an operation on a guest that is there; nothing for what is not built.
     static func command(
         _ kind: OperationKind, shutdownGrace: Duration, rebootGrace: Duration
@@ -24,7 +38,7 @@ struct OperationDefinitions: Sendable {
         let shutDown = ShutDownGuest(grace: shutdownGrace)
         let shutDownForAWhile = ShutDownGuest(grace: shutdownGrace, isTemporary: true)
         return switch kind {
-        case .build, .delete: []
+        case .build, .delete, .reserve, .setAside, .takeOver, .release, .forget, .takeBack: []
         case .start, .restore: [RedefineDomain(), PowerOnGuest()]
         case .stop: [shutDown]
         case .softDelete: [ResetGuest(isTemporary: true)]
@@ -61,7 +75,9 @@ struct OperationDefinitions: Sendable {
         switch kind {
         case .build: build.map(\.name)
         case .delete: delete.map(\.name)
-        default: command(kind, shutdownGrace: .zero, rebootGrace: .zero).map(\.name)
+        default:
+            command(kind, shutdownGrace: .zero, rebootGrace: .zero).map(\.name)
+                + move(kind, shutdownGrace: .zero).map(\.name)
         }
     }
 
@@ -77,6 +93,13 @@ struct OperationDefinitions: Sendable {
                 finished: { state, row, end in try await ending.delete(&state, row, end) }))
         for kind in OperationKind.allCases {
             let steps = Self.command(kind, shutdownGrace: tools.shutdownGrace, rebootGrace: tools.rebootGrace)
+            let parts = Self.move(kind, shutdownGrace: tools.shutdownGrace)
+            if !parts.isEmpty {
+                engine.register(
+                    TaskDefinition<MoveState>(
+                        kind: kind.rawValue, steps: parts.map { timed($0) },
+                        finished: { state, row, end in try await ending.move(&state, row, end) }))
+            }
             guard !steps.isEmpty else { continue }
             engine.register(
                 TaskDefinition<CommandState>(

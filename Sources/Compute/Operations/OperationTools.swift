@@ -24,6 +24,10 @@ struct OperationTools: Sendable {
             GuestSpecification?
     /// Returns when the conductor knows what is claimed now, or has not taken it within a time.
     let claimsAreReported: @Sendable () async -> Void
+    /// The files of an instance that another host has set aside for a migration.
+    let moved: @Sendable (MoveSource, MigrationID, InstanceID) -> any MovedFiles
+    /// What this host keeps of an instance that is being moved.
+    let setAside: @Sendable (InstanceID) async throws -> SetAsideRecord?
 }
 
 /// What an image's bytes are for, which gives the right to them.

@@ -36,7 +36,8 @@ struct UnplugNetwork: GuestStep {
     let deadline = Duration.seconds(60)
 
     func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
-        let interfaces = try await tools.guest(state.instanceID)?.specification.interfaces ?? []
+        var interfaces = try await tools.guest(state.instanceID)?.specification.interfaces ?? []
+        interfaces += try await tools.setAside(state.instanceID)?.specification.interfaces ?? []
         try await state.attempt { try await tools.driver.unplugNetwork($0.instanceID, interfaces) }
         return .next
     }
@@ -51,6 +52,9 @@ struct RemoveDisks: GuestStep {
         try await state.attempt { state in
             // Powered off three steps ago; somebody at the host may have started it since.
             try await tools.requireOff(state.instanceID)
+            if let kept = try await tools.setAside(state.instanceID) {
+                try await tools.driver.removeSetAside(state.instanceID, of: kept.migration)
+            }
             try await tools.driver.removeDisks(state.instanceID)
         }
         return .next

@@ -16,10 +16,17 @@ struct DeleteOnHost: TaskStep {
     let command: HostCommand
     let liveness: Liveness
     let removal: ImageRemoval
+    let cleanup: CleanupQueue
 
     func run(_ state: inout DeleteTaskState, _ context: StepContext) async throws -> StepOutcome {
         if state.host == nil { state.host = try await ledger.find(state.instance)?.host }
         guard let host = state.host else { return .next }
+        if let move = try await ledger.find(state.instance)?.move {
+            // A move that is under way, or not confirmed, has left something on the other host.
+            for other in move.hosts(besides: host) {
+                try await cleanup.add(instance: state.instance, host: other, for: context)
+            }
+        }
         // A later delete has done it all.
         if !state.isRecordDeleted, try await ledger.find(state.instance)?.deletedAt != nil { return .next }
         let progress = try await command.progress(

@@ -1,0 +1,35 @@
+internal import Model
+internal import RPC
+
+/// What a host's part in a move keeps between its steps.
+struct MoveState: OperationState {
+    var instanceID: InstanceID
+    var migration: MigrationID
+    /// Without its ticket once the disks are there.
+    var order: MoveOrder
+    /// What the guest is, or was, on this host: of a take-over what it is to be, else what it was.
+    var specification: GuestSpecification
+    /// `active` or `stopped`: how it is to be afterwards.
+    var vmState: VMState
+    /// Whether the instance comes from this very host, to another size.
+    var isSameHost: Bool
+    /// Whether the guest has been set aside here.
+    var isSetAside = false
+    var launchedAt: Timestamp?
+    var timings: [ReportOperation.StepTiming] = []
+    /// What a removal could not do, in order; what does not depend on it was tried all the same.
+    var problems: [Failure] = []
+
+    init(_ params: MoveGuest.Params, _ specification: GuestSpecification) {
+        instanceID = params.instance.id
+        (migration, order, vmState) = (params.migration, params.order, params.vmState)
+        (self.specification, isSameHost) = (specification, params.isSameHost)
+        self.specification.instance.userData = nil
+    }
+
+    mutating func forgetSecrets() {
+        guard case .takeOver(let image, var source) = order else { return }
+        source.ticket = ""
+        order = .takeOver(image, from: source)
+    }
+}

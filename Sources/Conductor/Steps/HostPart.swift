@@ -1,0 +1,93 @@
+internal import Database
+internal import Model
+internal import RPC
+internal import Tasks
+
+/// What has become of a host's part in a move.
+enum PartProgress {
+    case ended(ReportOperation.Params)
+    /// The host will not do it, or has tried and has undone what it could.
+    case failed(Failure)
+    /// The host cannot be reached, or has gone down, for longer than it is waited for.
+    case lost(Failure)
+    case waiting(StepOutcome)
+}
+
+/// Has a host do its part in a move and looks for its end: the one way of all steps of moves.
+struct HostPart: Sendable {
+    /// How long a host that counts as up may be out of reach: its agent may be starting anew.
+    static let patience = Duration.seconds(120)
+
+    let command: HostCommand
+    let liveness: Liveness
+
+    /// - Parameter isWaitedFor: whether a host that is down is waited for however long: what it has begun nobody else may
+    ///   go on with.
+    func look(
+        _ part: String, _ order: MoveOrder, on host: HostName, _ instance: Instance, _ state: inout MoveTaskState,
+        isWaitedFor: Bool = false, _ context: StepContext
+    ) async throws -> PartProgress {
+        guard let move = instance.move else {
+            throw Failure(.conflict, "instance \(instance.id) is not being moved")
+        }
+        var record = instance
+        // The same words each time that it is sent: what a report meanwhile changes is nothing to the host.
+        (record.postponedReport, record.updatedAt, record.userData) = (nil, record.createdAt, nil)
+        (record.move, record.taskState, record.progress) = (nil, nil, 0)
+        let sent = record
+        let isSameHost = move.destination == move.source
+        let epoch = state.dispatchedEpoch
+        let progress = try await command.progress(
+            MoveGuest.self, to: host, instance: instance.id, part: part, dispatchedEpoch: &state.dispatchedEpoch,
+            context
+        ) { header in
+            MoveGuest.Params(
+                header: header, migration: move.migration, order: order, instance: sent, vmState: move.formerVMState,
+                isSameHost: isSameHost)
+        }
+        let now = context.now()
+        if state.sentAt == nil || state.dispatchedEpoch != epoch { state.sentAt = now }
+        switch progress {
+        case .ended(let report):
+            state.beginPart()
+            if let failure = report.failure { return .failed(failure) }
+            return .ended(report)
+        case .refused(let failure):
+            state.beginPart()
+            return .failed(failure)
+        case .undelivered(let failure):
+            state.sentAt = nil
+            let since = state.unreachableSince ?? now
+            state.unreachableSince = since
+            if isWaitedFor { return .waiting(.wait(until: now + Self.pause(after: now.since(since)))) }
+            guard await liveness.isUp(host, now: now), now.since(since) < Self.patience else {
+                state.beginPart()
+                return .lost(Failure(.unreachable, "host \(host) cannot be reached: \(failure.message)"))
+            }
+            return .waiting(.wait(until: now + Self.pause(after: now.since(since))))
+        case .underWay:
+            state.unreachableSince = nil
+            if isWaitedFor { return .waiting(.wait(until: now + .seconds(10))) }
+            guard await liveness.isUp(host, now: now) else {
+                state.beginPart()
+                return .lost(Failure(.unreachable, "host \(host) went down during the move"))
+            }
+            guard let sentAt = state.sentAt, now.since(sentAt) < order.hostLimit else {
+                state.beginPart()
+                return .lost(
+                    Failure(
+                        .timeout, "host \(host) has not ended \(order.name) within \(order.hostLimit.inSeconds) s"))
+            }
+            return .waiting(.wait(until: now + .seconds(10)))
+        }
+    }
+
+    private static func pause(after length: Duration) -> Duration {
+        max(.milliseconds(500), min(.seconds(30), length / 4))
+    }
+}
+
+extension MoveTaskState {
+    /// Nothing has been sent of what comes next.
+    mutating func beginPart() { (dispatchedEpoch, sentAt, unreachableSince) = (nil, nil, nil) }
+}

@@ -1,0 +1,285 @@
+internal import Database
+internal import Images
+internal import Model
+internal import RPC
+internal import Tasks
+
+/// First step of a resize or a cold migration: the hosts to try, in order. Nothing has been touched yet.
+struct ScheduleMove: TaskStep {
+    let name = "schedule_move"
+    let deadline = Duration.seconds(120)
+    let retry = RetryPolicy.standard
+    let ledger: InstanceLedger
+    let scheduler: RPCClient
+    let images: any ImageStorage
+    let alternates: Int
+    let liveness: Liveness
+
+    func isDone(_ state: MoveTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        var instance = try await ledger.current(state.instance, context)
+        guard let host = instance.host else {
+            throw Failure(.conflict, "instance \(state.instance) is on no host")
+        }
+        guard try await images.find(instance.imageID)?.reference != nil else {
+            // The disk stands on it, and another host could not have it.
+            throw Failure(
+                .imageUnacceptable,
+                "the image \(instance.imageID) of instance \(state.instance) is gone: it cannot be moved")
+        }
+        if let flavor = state.newFlavor { instance.flavor = flavor }
+        // What was asked for when it was made has been done.
+        instance.destination = nil
+        var request = PlacementRequest(of: instance, alternates: state.requestedHost == nil ? alternates : 0)
+        request.requestedHost = state.requestedHost
+        if !state.mayStay { request.ignoredHosts.insert(host) }
+        let answer = try await scheduler.call(SelectDestinations.self, .init(request: request))
+        guard let hosts = answer.selections.first, !hosts.isEmpty else {
+            let refusal = answer.refusal ?? PlacementRefusal(hostsConsidered: 0, reasons: [])
+            if refusal.reasons.contains(where: { $0.reason == "down" }),
+                await liveness.mayBeMistaken(now: context.now())
+            {
+                return .wait(until: context.now() + .milliseconds(500))
+            }
+            throw Failure(.noValidHost, refusal.message, details: refusal.details)
+        }
+        state.candidates = hosts
+        return .next
+    }
+}
+
+/// Has one of the candidates promise the room, before the guest is shut down.
+struct ReserveRoom: TaskStep {
+    let name = "reserve_room"
+    let deadline = Duration.seconds(3_600)
+    let retry = RetryPolicy.standard
+    let ledger: InstanceLedger
+    let part: HostPart
+    let images: any ImageStorage
+    let releases: ReleaseQueue
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let candidates = state.candidates ?? []
+        while state.attempt < candidates.count {
+            let host = candidates[state.attempt]
+            var instance = try await ledger.aim(state.instance, at: host, context)
+            guard let image = try await images.find(instance.imageID)?.reference else {
+                throw Failure(.imageUnacceptable, "the image \(instance.imageID) of the instance is gone")
+            }
+            if let flavor = state.newFlavor { instance.flavor = flavor }
+            let number = state.attempt + 1
+            switch try await part.look(
+                "reserve.\(number)", .reserve(image), on: host, instance, &state, context)
+            {
+            case .waiting(let outcome): return outcome
+            case .ended: return .next
+            case .failed(let failure): state.next(host, failure)
+            case .lost(let failure):
+                // What it may have promised it gives back when it answers again.
+                try await releases.add(instance: state.instance, host: host, for: context)
+                state.next(host, failure)
+            }
+        }
+        let reasons = state.failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ")
+        throw Failure(
+            .noValidHost, "No valid host was found. Exhausted all \(candidates.count) hosts available. \(reasons)")
+    }
+}
+
+/// Has the source shut the guest down and keep its disks for the destination.
+struct SetAsideOnSource: TaskStep {
+    let name = "set_aside_on_source"
+    let deadline = MoveOrder.setAside.hostLimit + .seconds(3_600)
+    let retry = RetryPolicy.standard
+    let canCancel = false
+    let ledger: InstanceLedger
+    let part: HostPart
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let instance = try await ledger.reach(.resizeMigrating, .migrating, state.instance, context)
+        guard let source = instance.move?.source else { throw Failure(.conflict, "the move is over") }
+        switch try await part.look("set_aside", .setAside, on: source, instance, &state, context) {
+        case .waiting(let outcome): return outcome
+        case .ended: return .next
+        case .failed(let failure), .lost(let failure):
+            state.failure = failure
+            return .jump(GiveUpDestination.stepName)
+        }
+    }
+}
+
+/// Has the destination take the disks over and start the guest. Once it has been told to, only it can say what became of
+/// the guest: it is waited for, however long it is away.
+struct TakeOverOnDestination: TaskStep {
+    let name = "take_over_on_destination"
+    let deadline = Duration.seconds(90 * 86_400)
+    let retry = RetryPolicy.standard
+    let canCancel = false
+    let ledger: InstanceLedger
+    let part: HostPart
+    let images: any ImageStorage
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        var instance = try await ledger.reach(.resizeFinish, .postMigrating, state.instance, context)
+        guard let move = instance.move, let destination = move.destination,
+            let image = try await images.find(instance.imageID)?.reference
+        else {
+            state.failure = Failure(.imageUnacceptable, "the image of the instance has gone during the move")
+            return .jump(GiveUpDestination.stepName)
+        }
+        let source = try await part.command.agents.moveSource(
+            move.source, migration: move.migration, instance: instance.id, destination: destination)
+        if let flavor = state.newFlavor { instance.flavor = flavor }
+        switch try await part.look(
+            "take_over", .takeOver(image, from: source), on: destination, instance, &state, isWaitedFor: true, context)
+        {
+        case .waiting(let outcome): return outcome
+        case .ended(let report):
+            try await ledger.finishMove(report, newFlavor: state.newFlavor, context)
+            return .finish
+        case .failed(let failure), .lost(let failure):
+            state.failure = failure
+            return .jump(GiveUpDestination.stepName)
+        }
+    }
+}
+
+/// Has the destination remove what it has made, before the source may have its guest again.
+struct GiveUpDestination: TaskStep {
+    static let stepName = "give_up_destination"
+
+    let name = Self.stepName
+    let deadline = Duration.seconds(90 * 86_400)
+    let retry = RetryPolicy.standard
+    let canCancel = false
+    let ledger: InstanceLedger
+    let part: HostPart
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let instance = try await ledger.current(state.instance, context)
+        guard let destination = instance.move?.destination else { return .next }
+        switch try await part.look("release", .release, on: destination, instance, &state, isWaitedFor: true, context) {
+        case .waiting(let outcome): return outcome
+        case .ended: return .next
+        case .failed(let failure) where [.notFound, .forbidden].contains(failure.kind):
+            // The host was revoked: there is nobody left to ask.
+            return .next
+        case .failed(let failure), .lost(let failure): throw failure
+        }
+    }
+}
+
+/// Has the source its guest again.
+struct TakeBackOnSource: TaskStep {
+    let name = "take_back_on_source"
+    let deadline = Duration.seconds(90 * 86_400)
+    let retry = RetryPolicy.standard
+    let canCancel = false
+    let ledger: InstanceLedger
+    let part: HostPart
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let instance = try await ledger.current(state.instance, context)
+        guard let source = instance.move?.source else { return .finish }
+        switch try await part.look("take_back", .takeBack, on: source, instance, &state, isWaitedFor: true, context) {
+        case .waiting(let outcome): return outcome
+        case .ended(let report):
+            state.isBack = true
+            guard let failure = state.failure else {
+                try await ledger.revertMove(report, context)
+                return .finish
+            }
+            throw failure
+        case .failed(let failure), .lost(let failure):
+            state.isLost = true
+            throw state.failure.map {
+                Failure(
+                    $0.kind, "\($0.message); and the guest cannot be started again on \(source): \(failure.message)")
+            } ?? failure
+        }
+    }
+}
+
+/// Has the source remove what it has kept, once the user has confirmed the move.
+struct ForgetOnSource: TaskStep {
+    let name = "forget_on_source"
+    let deadline = MoveOrder.forget.hostLimit + .seconds(3_600)
+    let retry = RetryPolicy.standard
+    let canCancel = false
+    let ledger: InstanceLedger
+    let part: HostPart
+
+    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
+        let instance = try await ledger.current(state.instance, context)
+        guard let source = instance.move?.source else { return .finish }
+        switch try await part.look("forget", .forget, on: source, instance, &state, context) {
+        case .waiting(let outcome): return outcome
+        case .ended(let report):
+            try await ledger.confirmMove(report, context)
+            return .next
+        case .failed(let failure), .lost(let failure): throw failure
+        }
+    }
+}
+
+/// Has a host that was asked for room give back what it may have promised, when it answers again.
+struct ReleaseOnHost: TaskStep {
+    let name = "release_on_host"
+    let deadline = Duration.seconds(90 * 86_400)
+    let retry = RetryPolicy.standard
+    let canCancel = false
+    let ledger: InstanceLedger
+    let command: HostCommand
+
+    func run(_ state: inout CleanupTaskState, _ context: StepContext) async throws -> StepOutcome {
+        guard let migration = state.migration, let instance = try await ledger.find(state.instance) else {
+            return .next
+        }
+        // The instance may have come to live there since: by a newer command, which the host knows.
+        let progress = try await command.progress(
+            MoveGuest.self, to: state.host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch, context
+        ) {
+            MoveGuest.Params(
+                header: $0, migration: migration, order: .release, instance: instance, vmState: .stopped,
+                isSameHost: false)
+        }
+        switch progress {
+        case .ended(let report):
+            if let failure = report.failure { throw failure }
+            return .next
+        case .refused(let failure) where [.notFound, .forbidden, .conflict].contains(failure.kind): return .next
+        case .refused(let failure): throw failure
+        case .undelivered, .underWay: return .wait(until: context.now() + .seconds(30))
+        }
+    }
+}
+
+/// Inserts those tasks, one for each host of a move however often it is asked.
+struct ReleaseQueue: Sendable {
+    let engine: TaskEngine
+    let tasks: any TaskStorage
+
+    func add(instance: InstanceID, host: HostName, for context: StepContext) async throws {
+        let id = TaskID("\(context.row.id)/release/\(host)")
+        guard try await tasks.find(id) == nil else { return }
+        let move = try TaskEngine.state(MoveTaskState.self, of: context.row)
+        var state = CleanupTaskState(instance: instance, host: host)
+        state.migration = move.migration
+        var row = try TaskEngine.makeRow(
+            kind: TaskKind.release, instance: instance, parent: context.row.id, requestID: context.row.requestID,
+            generation: context.row.generation, state: state, now: context.now())
+        (row.id, row.epoch) = (id, context.row.epoch)
+        try await tasks.insert(row)
+        engine.wake()
+    }
+}
+
+extension MoveTaskState {
+    /// The next candidate's turn.
+    fileprivate mutating func next(_ host: HostName, _ failure: Failure) {
+        failures.append(HostFailure(host: host, failure: failure))
+        attempt += 1
+        beginPart()
+    }
+}
