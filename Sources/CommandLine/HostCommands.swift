@@ -12,14 +12,20 @@ extension Command {
                 arguments: [.host],
                 options: [OptionSpec(name: "events", value: "N", help: "How many claims and releases (20).")], showHost),
             .client(
-                "drain", "Let a host have no new servers.",
+                "drain", "Let a host have no new servers, and empty it.",
                 details: """
                     Disables the host's compute service with a reason, as `openstack compute service set --disable` does. \
-                    The servers that are on it stay there.
+                    The servers that are on it stay there, unless --cold moves them: each is shut down, moved to \
+                    another host, started again if it ran, and its move confirmed. Interrupted and begun again it goes \
+                    on. What cannot be moved is listed with the reason, and the exit code is 1.
                     """,
                 arguments: [.host],
-                options: [OptionSpec(name: "reason", value: "TEXT", help: "Why, for those who list services.")],
-                drainHost),
+                options: [
+                    OptionSpec(name: "reason", value: "TEXT", help: "Why, for those who list services."),
+                    OptionSpec(name: "cold", help: "Move its servers away, each while it is off."),
+                    OptionSpec(name: "parallel", value: "N", help: "How many at a time (2)."),
+                    OptionSpec(name: "timeout", value: "SECONDS", help: "For one server; 3600 when absent."),
+                ], drainHost),
             .client("undrain", "Let a host have new servers again.", arguments: [.host]) { invocation, context in
                 let service = try await setService(["status": "enabled"], invocation.arguments[0], context.client)
                 context.show(service, "\(invocation.arguments[0]) may have new servers again.")

@@ -17,6 +17,7 @@ internal import Model
     let reason = invocation.value("reason") ?? "drained"
     let service = try await setService(
         ["status": "disabled", "disabled_reason": .string(reason)], name, context.client)
+    if invocation.has("cold") { return try await emptyHost(name, service, invocation, context) }
     let count = try await serverNames(on: name, context.client).count
     let left =
         switch count {
@@ -25,6 +26,29 @@ internal import Model
         default: "\(count) servers are on it and stay there."
         }
     context.show(service, "\(name) gets no new servers. \(left) Undo: apus host undrain \(name)")
+}
+
+/// Moves the servers of a host away.
+private func emptyHost(
+    _ name: String, _ service: JSON, _ invocation: Invocation, _ context: ClientContext
+) async throws {
+    let drain = HostDrain(
+        host: name, parallel: try invocation.number("parallel", in: 1...64) ?? 2,
+        timeout: .seconds(try invocation.number("timeout", in: 1...604_800) ?? 3_600), client: context.client,
+        remark: { context.remark($0) })
+    let outcomes = try await drain.run()
+    let left = outcomes.filter { $0.reason != nil }
+    var table = Table(["SERVER", "NAME", "WHY IT STAYS"])
+    for outcome in left { table.add([outcome.server, outcome.name, outcome.reason ?? ""]) }
+    let moved = outcomes.count - left.count
+    context.show(
+        ["service": service, "servers": .array(outcomes.map(\.json))],
+        left.isEmpty
+            ? "\(name) is empty: \(moved) server\(moved == 1 ? "" : "s") moved. Undo: apus host undrain \(name)"
+            : table.text)
+    guard left.isEmpty else {
+        throw CommandError.failure("\(left.count) of \(outcomes.count) servers stay on \(name).")
+    }
 }
 
 /// Changes a host's compute service, which is named by its UUID, and gives what it is then.

@@ -78,6 +78,26 @@ extension Command {
                 let done = status(of: server) == "SHUTOFF" ? "SHUTOFF" : "ACTIVE"
                 try await act(["rebuild": ["imageRef": image]], until: [done], invocation, context)
             },
+            .client(
+                "resize", "Give a server another flavor; then `confirm` or `revert`.", arguments: [.server],
+                options: waiting + [OptionSpec(name: "flavor", value: "FLAVOR", help: "Name or id of the new flavor.")]
+            ) { invocation, context in
+                guard let wanted = invocation.value("flavor") else { throw CommandError.usage("--flavor is missing.") }
+                let flavor = try await findFlavor(wanted, context.client)["id"]?.text ?? wanted
+                try await act(
+                    ["resize": ["flavorRef": .string(flavor)]], until: ["VERIFY_RESIZE"], invocation, context)
+            },
+            .client(
+                "migrate", "Move a server to another host while it is off; then `confirm` or `revert`.",
+                arguments: [.server],
+                options: waiting + [
+                    OptionSpec(name: "host", value: "HOST", help: "Where to; the scheduler's choice when absent.")
+                ]
+            ) { invocation, context in
+                let argument: JSON = invocation.value("host").map { ["host": .string($0)] } ?? .null
+                try await act(
+                    ["migrate": argument], until: ["VERIFY_RESIZE"], invocation, context, microversion: "2.56")
+            },
         ]
             + plain.map { action in
                 .client(action.name, action.summary, arguments: [.server], options: waiting) { invocation, context in
@@ -97,6 +117,8 @@ extension Command {
         ("shelve", "Turn a server into an image and free its host.", "shelve", ["SHELVED", "SHELVED_OFFLOADED"]),
         ("unshelve", "Bring a shelved server back.", "unshelve", ["ACTIVE"]),
         ("restore", "Take the delete of a server back.", "restore", ["ACTIVE"]),
+        ("confirm", "Keep what a resize or a migration has made.", "confirmResize", ["ACTIVE", "SHUTOFF"]),
+        ("revert", "Go back to where a resize or a migration came from.", "revertResize", ["ACTIVE", "SHUTOFF"]),
         ("lock", "Keep a server from being changed.", "lock", []),
         ("unlock", "Let a locked server be changed again.", "unlock", []),
     ]
@@ -234,11 +256,13 @@ private func imageID(_ wanted: String, _ context: ClientContext) async throws ->
     .string(try await findImage(wanted, context.client)["id"]?.text ?? wanted)
 }
 
-private func act(_ body: JSON, until done: Set<String>, _ invocation: Invocation, _ context: ClientContext) async throws
-{
+private func act(
+    _ body: JSON, until done: Set<String>, _ invocation: Invocation, _ context: ClientContext,
+    microversion: String = CloudClient.microversion
+) async throws {
     let id = try await findServer(invocation.arguments[0], context.client)["id"]?.text ?? ""
     let answer = try await context.client.request(
-        .post, .compute, "/servers/\(percentEncoded(id))/action", body: body)
+        .post, .compute, "/servers/\(percentEncoded(id))/action", body: body, microversion: microversion)
     if let password = (answer["adminPass"] ?? answer["server"]?["adminPass"])?.text {
         // Only this answer carries it; nobody can ask for it again.
         context.remark("The administrator's password is \(password)")

@@ -69,7 +69,7 @@ public enum ClaimBench {
         let folder = "/tmp/apus-bench-\(getpid())"
         guard mkdir(folder, 0o700) == 0 else { throw Failure(.storage, "\(folder) cannot be made") }
         defer {
-            for name in ["/agent.db", "/agent.db-wal", "/agent.db-shm"] { unlink(folder + name) }
+            for name in ["/agent.db", "/agent.db-wal", "/agent.db-shm", "/agent.db-turn"] { unlink(folder + name) }
             rmdir(folder)
         }
         let moment = Timestamp(microseconds: 1)
