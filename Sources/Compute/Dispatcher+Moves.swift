@@ -46,6 +46,7 @@ extension Dispatcher {
                 guard lane.isEmpty else {
                     throw Failure(.conflict, "something is under way with instance \(instance.id)", isRetriable: true)
                 }
+                try Self.requireNotGivenUp(.reserve, params, connection)
                 let isHere = try connection.guest(instance.id) != nil
                 guard isHere == params.isSameHost, try connection.setAside(instance.id) == nil else {
                     throw Failure(
@@ -77,15 +78,19 @@ extension Dispatcher {
         _ kind: OperationKind, _ params: MoveGuest.Params, _ image: ImageReference?, _ requestID: RequestID
     ) async throws {
         let id = params.instance.id
-        let (guest, aside, claim) = try await journal.database.read { connection in
+        let command = kind.operationID(task: params.header.task, attempt: 1)
+        let (guest, aside, claim, isKnown) = try await journal.database.read { connection in
             (
                 try connection.guest(id), try connection.setAside(id),
-                try connection.claims(of: id).first { $0.purpose == .move(params.migration) }
+                try connection.claims(of: id).first { $0.purpose == .move(params.migration) },
+                try connection.operation(command) != nil
             )
         }
         let isMine = aside?.migration == params.migration
         var specification: GuestSpecification
         switch kind {
+        // Sent again, by another conductor or after an answer that was lost: `take` tells what came of it.
+        case _ where isKnown: specification = Self.bare(params)
         case .takeOver:
             guard let image, let claim else {
                 throw Failure(.conflict, "this host has promised nothing to migration \(params.migration)")
@@ -94,6 +99,7 @@ extension Dispatcher {
                 instance: params.instance, image: image, interfaces: params.instance.interfaces)
             (specification.placement, specification.devices) = (claim.placement, claim.devices)
             specification.mediatedDevices = claim.mediatedDevices
+            specification.arrivedBy = params.migration
         case .setAside:
             // An answer that was lost is asked for again: `take` knows the command.
             guard let known = guest?.specification ?? (isMine ? aside?.specification : nil) else {
@@ -111,11 +117,29 @@ extension Dispatcher {
         }
         var state = MoveState(params, specification)
         state.isSetAside = isMine
+        state.isForeign = guest.map { $0.specification.arrivedBy != params.migration } ?? false
         state.launchedAt = (isMine ? aside?.launchedAt : nil) ?? guest?.launchedAt
         try await take(kind, params.header, attempt: 1, requestID, state) { connection, lane in
             guard !lane.contains(where: { $0.kind == .delete || $0.kind == .build }) else {
                 throw Failure(.conflict, "instance \(id) is being built or deleted")
             }
+            try Self.requireNotGivenUp(kind, params, connection)
+        }
+    }
+
+    /// Refuses a part that comes after the one by which the same task has given the move up: it was late on its way.
+    private static func requireNotGivenUp(
+        _ kind: OperationKind, _ params: MoveGuest.Params, _ connection: SQLConnection
+    ) throws {
+        let end: OperationKind
+        switch kind {
+        case .setAside: end = .takeBack
+        case .reserve, .takeOver: end = .release
+        default: return
+        }
+        let part = params.header.task.whole.part(end == .takeBack ? MoveOrder.takeBack.name : MoveOrder.release.name)
+        guard try connection.operation(end.operationID(task: part, attempt: 1)) == nil else {
+            throw Failure(.conflict, "migration \(params.migration) has been given up on this host")
         }
     }
 

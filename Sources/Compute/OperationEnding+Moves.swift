@@ -60,8 +60,9 @@ extension OperationEnding {
     }
 
     private static func release(_ ended: MoveState, _ connection: SQLConnection) throws {
-        guard ended.isSameHost else { return try connection.forgetGuest(ended.instanceID) }
-        if try connection.setAside(ended.instanceID)?.migration == ended.migration {
+        // Read again: whatever is here now and is not of this migration stays.
+        if let guest = try connection.guest(ended.instanceID), guest.specification.arrivedBy == ended.migration {
+            guard ended.isSameHost else { return try connection.forgetGuest(ended.instanceID) }
             try connection.forgetRecord(ended.instanceID)
         }
         if let claim = try connection.move(ended) { try connection.release(claim) }

@@ -17,6 +17,8 @@ public struct GuestSpecification: Sendable, Hashable, Codable {
     public var devices: [PCIDevice]?
     /// Its shares of the host's devices; `nil` for none. They exist while the guest runs.
     public var mediatedDevices: [MediatedDevice]?
+    /// By which move it came to this host, or to this size; `nil` for one that was built here.
+    public var arrivedBy: MigrationID?
 
     public init(
         instance: Instance, image: ImageReference, interfaces: [NetworkInterface], rescueImage: ImageReference? = nil

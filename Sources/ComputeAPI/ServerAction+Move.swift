@@ -63,7 +63,7 @@ extension ServerAction {
         try action.requireNoArgument()
         try requireAdmitted(.confirmResize, to: action.server, action.call)
         if let source = action.server.move?.source { try await requireUp(source, action.parts) }
-        try await action.decide(.confirmResize, kind: TaskKind.confirmMove, status: .confirming)
+        try await action.decide(.confirmResize, .confirm, kind: TaskKind.confirmMove, status: .confirming)
         return HTTPResponse(204)
     }
 
@@ -73,7 +73,7 @@ extension ServerAction {
         if let move = action.server.move {
             for host in move.hosts(besides: nil) { try await requireUp(host, action.parts) }
         }
-        try await action.decide(.revertResize, kind: TaskKind.revertMove, status: .reverting)
+        try await action.decide(.revertResize, .revert, kind: TaskKind.revertMove, status: .reverting)
         return HTTPResponse(202)
     }
 
@@ -163,7 +163,9 @@ extension ServerActionCall {
     }
 
     /// Accepts what becomes of a move that is done.
-    fileprivate func decide(_ request: InstanceRequest, kind: String, status: MigrationStatus) async throws {
+    fileprivate func decide(
+        _ request: InstanceRequest, _ decision: PendingMove.Decision, kind: String, status: MigrationStatus
+    ) async throws {
         guard let migration = server.move?.migration else {
             throw APIError.conflict("Instance \(server.id) has not been moved.")
         }
@@ -173,6 +175,13 @@ extension ServerActionCall {
                 guard instance.move?.migration == migration else {
                     throw APIError.conflict("Instance \(instance.id) was changed by another request at the same time.")
                 }
+                // Half of a reversal has removed the new disks, half of a confirmation the old ones.
+                guard instance.move?.decision == nil || instance.move?.decision == decision else {
+                    throw APIError.conflict(
+                        "Instance \(instance.id) is to be \(decision == .confirm ? "taken back" : "confirmed"), which has "
+                            + "been begun: ask for that again.")
+                }
+                instance.move?.decision = decision
             },
             state: { MoveTaskState(instance: $0.id, migration: migration) })
     }

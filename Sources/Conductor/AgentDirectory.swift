@@ -58,6 +58,12 @@ actor AgentDirectory {
         return try JSONDecoder().decode(PeerManifest.self, from: Data(text.utf8))
     }
 
+    /// Whether the agent of `host` has said that it knows the method. One of the first release says nothing.
+    func serves<M: RPCMethod>(_ method: M.Type, _ host: HostName) async throws -> Bool {
+        guard let text = try await credentials.manifest(of: host) else { return false }
+        return try JSONDecoder().decode(PeerManifest.self, from: Data(text.utf8)).methods[M.name] != nil
+    }
+
     /// Where `destination` finds what `source` has set aside for the migration, with the right to it.
     func moveSource(
         _ source: HostName, migration: MigrationID, instance: InstanceID, destination: HostName

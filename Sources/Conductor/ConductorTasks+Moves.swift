@@ -17,10 +17,10 @@ extension ConductorTasks {
                 steps: [
                     ScheduleMove(
                         ledger: ledger, scheduler: scheduler, images: imageStorage,
-                        alternates: maxAttempts - 1, liveness: liveness),
+                        alternates: maxAttempts - 1, liveness: liveness, agents: command.agents),
                     ReserveRoom(ledger: ledger, part: part, images: imageStorage, releases: releases),
                     SetAsideOnSource(ledger: ledger, part: part),
-                    TakeOverOnDestination(ledger: ledger, part: part, images: imageStorage),
+                    TakeOverOnDestination(ledger: ledger, part: part),
                 ] + back
             ) { try await moveEnded(&$0, $1, $2) })
         engine.register(
@@ -44,7 +44,8 @@ extension ConductorTasks {
             report = try await command.reports.find(task: row.id.part("take_back"), host: source)
         }
         try await ledger.failMove(
-            state.instance, failure, back: report, isLost: state.isLost == true, row, now: now())
+            state.instance, failure, back: report,
+            isLost: state.isLost == true || (state.isTouched == true && state.isBack != true), row, now: now())
     }
 
     private func verificationEnded(_ state: inout MoveTaskState, _ row: TaskRow, _ end: TaskEnd) async throws {

@@ -81,11 +81,14 @@ struct LapsedInstances: Sendable {
         guard confirmAfter > .zero else { return 0 }
         var count = 0
         for instance in try await database.instances.idle(in: .resized) {
-            guard let move = instance.move, let since = move.finishedAt, now.since(since) >= confirmAfter else {
+            guard let move = instance.move, move.decision != .revert, let since = move.finishedAt,
+                now.since(since) >= confirmAfter
+            else {
                 continue
             }
             count += try await begin(
-                .confirmResize, instance, kind: TaskKind.confirmMove, actor: "system:resize-confirm-window", now: now
+                .confirmResize, instance, kind: TaskKind.confirmMove, actor: "system:resize-confirm-window", now: now,
+                change: { $0.move?.decision = .confirm }
             ) { MoveTaskState(instance: $0, migration: move.migration) }
         }
         return count
@@ -94,6 +97,7 @@ struct LapsedInstances: Sendable {
     /// Accepts a request of the cloud's own; 0 when something else has come in between.
     private func begin<State: Codable & Sendable>(
         _ request: InstanceRequest, _ seen: Instance, kind: String, actor: String, now: Timestamp,
+        change: @escaping @Sendable (inout Instance) -> Void = { _ in },
         state: @escaping @Sendable (InstanceID) -> State
     ) async throws -> Int {
         let requestID = RequestScope.makeID()
@@ -117,6 +121,7 @@ struct LapsedInstances: Sendable {
                         throw Overtaken()
                     }
                     instance.taskState = try request.admitted(to: instance, isAdmin: true)
+                    change(&instance)
                     instance.fence = Fence(generation: instance.fence.generation + 1, epoch: 0)
                 })
         } catch StoreError.conflict {

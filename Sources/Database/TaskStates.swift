@@ -207,6 +207,8 @@ public struct CleanupTaskState: Sendable, Hashable, Codable {
     public var dispatchedEpoch: Int64?
     /// Of a release.
     public var migration: MigrationID?
+    /// Of a release: whether the host is the one that the instance was to leave.
+    public var isSource: Bool?
 
     public init(instance: InstanceID, host: HostName) {
         (self.instance, self.host) = (instance, host)
@@ -243,6 +245,12 @@ public struct MoveTaskState: Sendable, Hashable, Codable {
     public var isBack: Bool?
     /// Set when it cannot have it again.
     public var isLost: Bool?
+    /// Set once the source may have touched the guest: without its word that it has it again the instance is lost.
+    public var isTouched: Bool?
+    /// What the guest's disk stands on, as it was when room was reserved.
+    public var image: ImageReference?
+    /// How often the destination could not give back what it has.
+    public var releases: Int?
 
     public init(
         instance: InstanceID, migration: MigrationID, newFlavor: Flavor? = nil, requestedHost: HostName? = nil,

@@ -111,10 +111,11 @@ extension LibvirtDriver {
             throw Failure(.storage, "the disks of \(entry.name) are in use", isRetriable: true)
         }
         let (snapshots, instancesPath) = (instancesPath + "/" + SnapshotPlace.folderName, instancesPath)
+        let unfinished = try SetAsideFolder(id, in: instancesPath, host: hostName).unfinished
         try await files.run { () throws(Failure) in
             try Files.removeTree(folder.path)
             // What began to arrive and has no word of its migration yet.
-            try Files.removeTree(folder.path + SetAsideFolder.unfinishedSuffix)
+            try Files.removeTree(unfinished)
             // A copy that was given up, and the mark of a guest that may be frozen, tell nothing of a guest that is gone.
             let owners = try Files.names(in: snapshots).compactMap(SnapshotPlace.owner(of:))
             for owner in owners where owner.instance == id {

@@ -1,14 +1,18 @@
 public import Compute
+internal import Configuration
 internal import Libvirt
 public import Model
 internal import Telemetry
 
 extension LibvirtDriver {
+    /// What marks in folders call this host.
+    var hostName: String { configuration[CommonOptions.host] }
+
     /// Parts of a file told at once, and bytes given at once.
     private static let (extentLimit, pieceLimit) = (1_000, 4 << 20)
 
     public func setAside(_ id: InstanceID, for migration: MigrationID) async throws {
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         if let entry = try await entry(of: id), entry.isOurs, try await status(of: id)?.state.isActive == true {
             throw Failure(.storage, "the disks of \(entry.name) are in use", isRetriable: true)
         }
@@ -16,12 +20,12 @@ extension LibvirtDriver {
     }
 
     public func bringBack(_ id: InstanceID, of migration: MigrationID) async throws {
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         try await files.run { () throws(Failure) in try folder.empty(of: migration) }
     }
 
     public func removeSetAside(_ id: InstanceID, of migration: MigrationID) async throws {
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         try await files.run { () throws(Failure) in try folder.remove(of: migration) }
     }
 
@@ -31,7 +35,7 @@ extension LibvirtDriver {
     }
 
     public func setAsideFiles(_ id: InstanceID, of migration: MigrationID) async throws -> [MovedFile] {
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         let cache = try ready().cache.folder
         return try await files.run { () throws(Failure) in
             try Self.require(folder, migration)
@@ -59,7 +63,7 @@ extension LibvirtDriver {
         _ id: InstanceID, of migration: MigrationID, file: String, from offset: Int64
     ) async throws -> [DataExtent] {
         guard offset >= 0 else { throw Failure(.invalidParameters, "a file begins at byte 0") }
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         let cache = try ready().cache.folder
         return try await files.run { () throws(Failure) in
             try Self.require(folder, migration)
@@ -76,7 +80,7 @@ extension LibvirtDriver {
         guard offset >= 0, (1...Self.pieceLimit).contains(count) else {
             throw Failure(.invalidParameters, "a piece of a disk has 1 to \(Self.pieceLimit) bytes")
         }
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         let cache = try ready().cache.folder
         return try await files.run { () throws(Failure) in
             try Self.require(folder, migration)

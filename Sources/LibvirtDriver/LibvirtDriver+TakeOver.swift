@@ -11,7 +11,7 @@ extension LibvirtDriver {
         let surroundings = try ready()
         let settings = surroundings.diskSettings
         let id = guest.instance.id
-        let aside = try SetAsideFolder(id, in: instancesPath)
+        let aside = try SetAsideFolder(id, in: instancesPath, host: hostName)
         let plan = try DiskPlan(guest, fileSystem: settings.fileSystem)
         let folder = try InstanceFolder(id, in: instancesPath)
         // What this host sees itself it need not be given: its own, or that of a shared folder.
@@ -60,7 +60,7 @@ extension LibvirtDriver {
     }
 
     public func removeTakenOver(_ id: InstanceID, of migration: MigrationID) async throws {
-        let folder = try SetAsideFolder(id, in: instancesPath)
+        let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         guard try await files.run({ () throws(Failure) in try folder.arrival() == migration }) else { return }
         if let entry = try await entry(of: id), entry.isOurs, try await status(of: id)?.state.isActive == true {
             throw Failure(.storage, "the disks of \(entry.name) are in use", isRetriable: true)

@@ -1,22 +1,26 @@
+internal import Crypto
 internal import Model
 
 /// Where the files of an instance are while a move of it is not decided: beside its own folder, under the name that
 /// Nova gives such a folder too.
 struct SetAsideFolder: Sendable, Hashable {
     private static let suffix = "_resize"
-    /// Ends the name of a folder that does not say yet by what migration it comes.
-    static let unfinishedSuffix = "_in"
+    /// In the name of a folder that does not say yet by what migration it comes.
+    private static let unfinishedSuffix = "_in"
     /// In a set-aside folder: the migration that it is kept for. Written before the folder gets its name.
     private static let markName = "migration"
     /// In an instance's own folder: the migration by which it came here.
     private static let arrivalName = "migration.in"
-    private static let markLimit = 64
+    private static let markLimit = 512
 
     let path: String
     private let home: InstanceFolder
+    /// This host: where several share the folder, each removes only what it has made itself.
+    private let host: String
 
-    init(_ id: InstanceID, in instances: String) throws(Failure) {
+    init(_ id: InstanceID, in instances: String, host: String) throws(Failure) {
         home = try InstanceFolder(id, in: instances)
+        self.host = host
         path = home.path + Self.suffix
     }
 
@@ -33,7 +37,7 @@ struct SetAsideFolder: Sendable, Hashable {
         var found: [InstanceID: MigrationID] = [:]
         for name in try Files.names(in: instances) {
             guard let id = owner(of: name) else { continue }
-            found[id] = try? SetAsideFolder(id, in: instances).migration()
+            found[id] = try? SetAsideFolder(id, in: instances, host: "").migration()
         }
         return found
     }
@@ -41,8 +45,14 @@ struct SetAsideFolder: Sendable, Hashable {
     /// The migration that it is kept for; `nil` where nothing is set aside. Blocks.
     func migration() throws(Failure) -> MigrationID? { try Self.read(path + "/" + Self.markName) }
 
-    /// The migration by which the instance's own folder came here. Blocks.
-    func arrival() throws(Failure) -> MigrationID? { try Self.read(home.path + "/" + Self.arrivalName) }
+    /// The migration by which this host has made the instance's own folder; `nil` for one that another host has made.
+    /// Blocks.
+    func arrival() throws(Failure) -> MigrationID? {
+        guard let bytes = try Files.read(home.path + "/" + Self.arrivalName, limit: Self.markLimit) else { return nil }
+        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
+        guard lines.count == 2, lines[1] == host, isLowerCaseUUID(lines[0]) else { return nil }
+        return MigrationID(lines[0])
+    }
 
     /// Sets the instance's folder aside; nothing when it is. Blocks.
     func fill(for migration: MigrationID) throws(Failure) {
@@ -92,7 +102,7 @@ struct SetAsideFolder: Sendable, Hashable {
         // Under another name until it says of what it is: a folder without a word of it would never be removed.
         try Files.removeTree(unfinished)
         try Files.makeFolder(unfinished, mode: 0o711)
-        try Files.replace(unfinished + "/" + Self.arrivalName, with: Array(migration.rawValue.utf8), mode: 0o600)
+        try Files.replace(unfinished + "/" + Self.arrivalName, with: Array("\(migration)\n\(host)".utf8), mode: 0o600)
         try Files.synchronise(unfinished)
         try Files.rename(unfinished, to: home.path)
         try Files.synchronise(Files.parent(mark))
@@ -108,7 +118,10 @@ struct SetAsideFolder: Sendable, Hashable {
         try Files.removeTree(home.path)
     }
 
-    private var unfinished: String { home.path + Self.unfinishedSuffix }
+    /// Of this host alone.
+    var unfinished: String {
+        home.path + Self.unfinishedSuffix + Hex.encode(Array(digest(.sha256, of: Array(host.utf8)).prefix(4)))
+    }
 
     /// Whether a folder can get this name: there is none, or an empty one, which is what a removal leaves that was cut
     /// off after its last file.

@@ -82,7 +82,8 @@ public struct InstanceAdmission: Sendable, Hashable {
             self.init(nil, tasks: .any, respectsLock: false, needsHost: false, needsLaunched: false, nil)
         case .resize, .migrate: self.init([.active, .stopped], .resizePrep)
         case .confirmResize: self.init([.resized], .resizeConfirming)
-        case .revertResize: self.init([.resized], .resizeReverting)
+        // In ERROR, too: its source may not have had it again at the first try.
+        case .revertResize: self.init([.resized, .error], .resizeReverting)
         case .changeMetadata:
             self.init(
                 [.active, .paused, .suspended, .stopped], tasks: .any, needsHost: false, needsLaunched: false, nil)

@@ -100,6 +100,12 @@ public struct PendingMove: Sendable, Hashable, Codable {
     public var destination: HostName?
     /// Since when it waits to be confirmed; `nil` before.
     public var finishedAt: Timestamp?
+    /// What was decided of it: from then on the other way is closed, however often carrying it out fails.
+    public var decision: Decision?
+
+    public enum Decision: String, Sendable, Hashable, Codable {
+        case confirm, revert
+    }
 
     public init(
         migration: MigrationID, type: MigrationType, source: HostName, formerFlavor: Flavor, formerVMState: VMState

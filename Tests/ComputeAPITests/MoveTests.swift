@@ -152,7 +152,7 @@ struct MoveTests {
             let state = try await cloud.moveState(of: server, kind: kind)
             #expect(state.migration == migration && state.instance == server.id)
             // The conductor needs it until the end.
-            #expect(try await cloud.database.instances.find(server.id)?.move == server.move)
+            #expect(try await cloud.database.instances.find(server.id)?.move?.migration == server.move?.migration)
         }
     }
 
@@ -173,6 +173,20 @@ struct MoveTests {
             let lost = try await cloud.placed(name: "lost") { $0.vmState = .resized }
             #expect(try await cloud.act(lost, [name: .null]).status == 409)
             #expect(try await cloud.database.instances.find(lost.id) == lost)
+        }
+    }
+
+    @Test("What has been decided of a move is not decided otherwise, however often it is asked")
+    func decidedOnce() async throws {
+        for (first, other) in [("confirmResize", "revertResize"), ("revertResize", "confirmResize")] {
+            let cloud = try await ComputeFixture()
+            let server = try await cloud.resized()
+            #expect(try await cloud.act(server, [first: .null]).status < 300)
+            // It failed on its host.
+            _ = try await cloud.database.instances.update(server.id, now: cloud.clock.now) { $0.taskState = nil }
+            let refusal = try await cloud.act(server, [other: .null])
+            #expect(refusal.status == 409 && refusal.message.contains("ask for that again"), "\(refusal.message)")
+            #expect(try await cloud.act(server, [first: .null]).status < 300)
         }
     }
 

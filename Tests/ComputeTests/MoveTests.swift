@@ -177,6 +177,62 @@ struct MoveTests {
         }
     }
 
+    @Test("A take-over that is sent again, by a later conductor, is the same one: the guest runs on")
+    func repeatedTakeOver() async throws {
+        let (source, destination) = (try Bench(), try Bench())
+        let instance = Instance.test()
+        try await source.run { from in
+            try await from.built(instance)
+            let known = try await from.record(instance)
+            try await destination.run { to in
+                var move = Move(known)
+                try await to.ends(&move, .reserve(.test))
+                try await from.ends(&move, .setAside)
+                try await to.ends(&move, .takeOver(.test, from: move.source(from)))
+                let reports = to.conductor.heard.operations.count
+                try await to.again(move, .takeOver(.test, from: move.source(from)), epoch: 1)
+                let heard = try await to.conductor.until { $0.operations.count > reports }
+                #expect(heard.operations.last?.failure == nil)
+                #expect(heard.operations.last?.header.fence.epoch == 1)
+                try await to.holdsExactly([known])
+            }
+        }
+    }
+
+    @Test("A release leaves a guest alone that has not come by its migration", arguments: [true, false])
+    func foreignRelease(isSameHost: Bool) async throws {
+        let bench = try Bench()
+        let instance = Instance.test()
+        try await bench.run { agent in
+            try await agent.built(instance)
+            let known = try await agent.record(instance)
+            var move = Move(known, isSameHost: isSameHost)
+            if isSameHost { try await agent.ends(&move, .reserve(.test)) }
+            try await agent.ends(&move, .release)
+            try await agent.holdsExactly([known])
+            #expect(agent.driver.host.state.domains[instance.id]?.powerState == .running)
+            #expect(agent.core.tracker.snapshot.promised == known.resources)
+        }
+    }
+
+    @Test("A part that was late on its way comes after the one that gave the move up, and is refused")
+    func late() async throws {
+        let bench = try Bench()
+        let instance = Instance.test()
+        try await bench.run { agent in
+            try await agent.built(instance)
+            let move = Move(try await agent.record(instance))
+            try await agent.again(move, .takeBack, part: "take_back")
+            _ = try await agent.conductor.outcome(of: move.task.part("take_back"))
+            let failure = await #expect(throws: Failure.self) {
+                try await agent.again(move, .setAside, part: "set_aside")
+            }
+            #expect(failure?.kind == .conflict)
+            try await agent.holdsExactly([move.instance])
+            #expect(agent.driver.host.state.domains[instance.id]?.powerState == .running)
+        }
+    }
+
     @Test("A host without room refuses, and promises nothing")
     func noRoom() async throws {
         let bench = try Bench()
@@ -342,6 +398,18 @@ extension AgentHandle {
                 header: header, migration: move.migration, order: order, instance: move.instance,
                 vmState: move.vmState, isSameHost: move.isSameHost))
         return task
+    }
+
+    /// Sends the last part once more, or one of a name.
+    fileprivate func again(_ move: Move, _ order: MoveOrder, part: String? = nil, epoch: Int64 = 0) async throws {
+        let header = CommandHeader(
+            task: move.task.part(part ?? "\(move.parts)"), instance: move.instance.id,
+            fence: Fence(generation: 10, epoch: epoch))
+        _ = try await client.call(
+            MoveGuest.self,
+            .init(
+                header: header, migration: move.migration, order: order, instance: move.instance,
+                vmState: move.vmState, isSameHost: move.isSameHost))
     }
 
     /// Sends it and waits for its end.

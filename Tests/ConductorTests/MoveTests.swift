@@ -95,6 +95,36 @@ struct MoveTests {
         }
     }
 
+    @Test("A server is not moved from a host whose agent cannot take part, and nothing of it is touched")
+    func oldSource() async throws {
+        try await Moving.with { moving in
+            var old = moving.home.manifest
+            old.methods[MoveGuest.name] = nil
+            _ = try await moving.home.register(old)
+            let row = try await moving.plane.waitForEnd(of: moving.move())
+            #expect(row.status == .failed && row.lastError?.message.contains("upgrade it") == true)
+            #expect(moving.home.orders.isEmpty && moving.other.orders.isEmpty)
+            let after = try await moving.instance()
+            #expect(after.vmState == .active && after.taskState == nil && after.move == nil)
+        }
+    }
+
+    @Test("The source has its guest again only when the destination has given back what it had")
+    func releasedLater() async throws {
+        try await Moving.with { moving in
+            moving.other.answer("take_over", .fail(Failure(.storage, "the disk is full")))
+            moving.other.answer("release", .fail(Failure(.hypervisor, "libvirt is away")))
+            let task = try await moving.move()
+            _ = try await eventually("the release") { moving.other.orders.contains("release") ? true : nil }
+            moving.other.answer("release", .succeed)
+            #expect(try await moving.plane.waitForEnd(of: task).status == .failed)
+            #expect(moving.other.orders.filter { $0 == "release" }.count == 2)
+            #expect(moving.home.orders == ["set_aside", "take_back"])
+            let after = try await moving.instance()
+            #expect(after.vmState == .active && after.move == nil && after.fault?.message == "the disk is full")
+        }
+    }
+
     @Test("A host that has no room is passed over, and the next one asked")
     func alternates() async throws {
         try await Moving.with { moving in
@@ -218,6 +248,7 @@ private struct Moving: Sendable {
     static func with(_ body: (Moving) async throws -> Void) async throws {
         try await ControlPlane.with { plane in
             let home = try await plane.addHost("kvm1")
+            _ = try await home.register(home.manifest)
             let made = try await plane.running()
             _ = try await plane.addImage(made.imageID)
             let other = try await plane.addHost("kvm2")

@@ -18,7 +18,7 @@ struct SetAsideTests {
     func aside() throws {
         let place = try Place()
         try place.make(id, ["disk": "data"])
-        let folder = try SetAsideFolder(id, in: place.path)
+        let folder = try SetAsideFolder(id, in: place.path, host: "kvm1")
         for _ in 1...2 {
             try folder.fill(for: first)
             #expect(try folder.migration() == first)
@@ -43,7 +43,7 @@ struct SetAsideTests {
     func conflict() throws {
         let place = try Place()
         try place.make(id, ["disk": "old"])
-        let folder = try SetAsideFolder(id, in: place.path)
+        let folder = try SetAsideFolder(id, in: place.path, host: "kvm1")
         try folder.fill(for: first)
         try place.make(id, ["disk": "new"])
         let failure = #expect(throws: Failure.self) { try folder.empty(of: first) }
@@ -55,13 +55,18 @@ struct SetAsideTests {
     func arrival() throws {
         let place = try Place()
         try place.make(id, ["disk": "the guest's own"])
-        let folder = try SetAsideFolder(id, in: place.path)
+        let folder = try SetAsideFolder(id, in: place.path, host: "kvm1")
         #expect(throws: Failure.self) { try folder.begin(first) }
         try folder.removeArrival(of: first)
         #expect(place.files(id) == ["disk"])
         try folder.fill(for: first)
         for _ in 1...2 { try folder.begin(first) }
         #expect(throws: Failure.self) { try folder.begin(second) }
+        // Another host that shares the folder, and was asked for room by the same migration, has made nothing of it.
+        let other = try SetAsideFolder(id, in: place.path, host: "kvm2")
+        #expect(try other.arrival() == nil)
+        try other.removeArrival(of: first)
+        #expect(throws: Failure.self) { try other.begin(first) }
         try folder.removeArrival(of: second)
         #expect(place.names == [id.rawValue, "\(id)_resize"])
         for _ in 1...2 { try folder.removeArrival(of: first) }
@@ -71,9 +76,11 @@ struct SetAsideTests {
     @Test("Ids that are no uuids lead nowhere", arguments: ["../x", "", "AAAAAAAA-2222-4333-8444-555555555555"])
     func ids(text: String) throws {
         let place = try Place()
-        #expect(throws: Failure.self) { _ = try SetAsideFolder(InstanceID(text), in: place.path) }
+        #expect(throws: Failure.self) { _ = try SetAsideFolder(InstanceID(text), in: place.path, host: "kvm1") }
         try place.make(id, [:])
-        #expect(throws: Failure.self) { try SetAsideFolder(id, in: place.path).fill(for: MigrationID(text)) }
+        #expect(throws: Failure.self) {
+            try SetAsideFolder(id, in: place.path, host: "kvm1").fill(for: MigrationID(text))
+        }
         #expect(place.names == [id.rawValue])
     }
 

@@ -490,7 +490,7 @@ struct GivenFilesTests {
     @Test("The empty folder that a removal leaves which was cut off is in nobody's way")
     func leftovers() throws {
         let folder = try TemporaryFolder()
-        let aside = try SetAsideFolder(Sample.id, in: folder.path)
+        let aside = try SetAsideFolder(Sample.id, in: folder.path, host: "kvm1")
         let home = folder.path + "/\(Sample.id)"
         try Files.makeFolder(home, mode: 0o711)
         try Files.write([1], to: home + "/disk", mode: 0o600)
@@ -504,7 +504,7 @@ struct GivenFilesTests {
         try aside.empty(of: first)
         #expect(Files.exists(home + "/disk") && !Files.exists(aside.path))
         // What had begun to arrive, and does not say of what.
-        try Files.makeFolder(home + "_in", mode: 0o711)
+        try Files.makeFolder(aside.unfinished, mode: 0o711)
         try aside.removeArrival(of: first)
         #expect(try folder.names == [Sample.id.rawValue])
     }

@@ -13,6 +13,9 @@ struct MoveState: OperationState {
     var vmState: VMState
     /// Whether the instance comes from this very host, to another size.
     var isSameHost: Bool
+    /// Whether the guest that is here has nothing to do with the migration: then only the room that it reserved is given
+    /// back.
+    var isForeign = false
     /// Whether the guest has been set aside here.
     var isSetAside = false
     var launchedAt: Timestamp?

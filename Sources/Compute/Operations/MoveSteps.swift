@@ -152,6 +152,7 @@ struct PowerOffMovedGuest: GuestStep {
     let retry = RetryPolicy.standard
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
+        guard !state.isForeign else { return .next }
         do {
             try await tools.driver.powerOff(state.instanceID, grace: .zero)
         } catch let failure as Failure where failure.kind == .conflict {
@@ -169,6 +170,7 @@ struct RemoveTakenOver: GuestStep {
     let retry = RetryPolicy.standard
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
+        guard !state.isForeign else { return .next }
         try await tools.requireOff(state.instanceID)
         if !state.isSameHost { try await tools.dropGuest(state) }
         try await tools.driver.removeTakenOver(state.instanceID, of: state.migration)

@@ -36,9 +36,13 @@ struct UnplugNetwork: GuestStep {
     let deadline = Duration.seconds(60)
 
     func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
-        var interfaces = try await tools.guest(state.instanceID)?.specification.interfaces ?? []
-        interfaces += try await tools.setAside(state.instanceID)?.specification.interfaces ?? []
-        try await state.attempt { try await tools.driver.unplugNetwork($0.instanceID, interfaces) }
+        let interfaces = try await tools.guest(state.instanceID)?.specification.interfaces ?? []
+        let kept = try await tools.setAside(state.instanceID)?.specification.interfaces
+        try await state.attempt { state in
+            // Of one that has been on two hosts neither keeps a MAC for others: both would.
+            if let kept { try await tools.driver.leaveNetwork(state.instanceID, kept + interfaces) }
+            try await tools.driver.unplugNetwork(state.instanceID, interfaces)
+        }
         return .next
     }
 }
@@ -52,9 +56,10 @@ struct RemoveDisks: GuestStep {
         try await state.attempt { state in
             // Powered off three steps ago; somebody at the host may have started it since.
             try await tools.requireOff(state.instanceID)
-            if let kept = try await tools.setAside(state.instanceID) {
-                try await tools.driver.removeSetAside(state.instanceID, of: kept.migration)
-            }
+            // The files' own mark counts, too: an agent may have died before it had written down what it set aside.
+            var kept = try await tools.setAside(state.instanceID)?.migration
+            if kept == nil { kept = try await tools.driver.setAside()[state.instanceID] }
+            if let kept { try await tools.driver.removeSetAside(state.instanceID, of: kept) }
             try await tools.driver.removeDisks(state.instanceID)
         }
         return .next

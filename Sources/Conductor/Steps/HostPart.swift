@@ -52,6 +52,12 @@ struct HostPart: Sendable {
             state.beginPart()
             if let failure = report.failure { return .failed(failure) }
             return .ended(report)
+        case .refused(let failure) where failure.kind == .idempotencyMismatch:
+            // It has the command; what the user may change of the record meanwhile is nothing to it.
+            state.dispatchedEpoch = context.row.epoch
+            return .waiting(.wait(until: now + .seconds(10)))
+        case .refused(let failure) where isWaitedFor && failure.isRetriable:
+            return .waiting(.wait(until: now + .seconds(10)))
         case .refused(let failure):
             state.beginPart()
             return .failed(failure)

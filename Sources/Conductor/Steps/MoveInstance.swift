@@ -14,6 +14,7 @@ struct ScheduleMove: TaskStep {
     let images: any ImageStorage
     let alternates: Int
     let liveness: Liveness
+    let agents: AgentDirectory
 
     func isDone(_ state: MoveTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
 
@@ -27,6 +28,10 @@ struct ScheduleMove: TaskStep {
             throw Failure(
                 .imageUnacceptable,
                 "the image \(instance.imageID) of instance \(state.instance) is gone: it cannot be moved")
+        }
+        guard try await agents.serves(MoveGuest.self, host) else {
+            throw Failure(
+                .unsupportedVersion, "the agent of host \(host) is of a release that moves nothing: upgrade it")
         }
         if let flavor = state.newFlavor { instance.flavor = flavor }
         // What was asked for when it was made has been done.
@@ -64,7 +69,8 @@ struct ReserveRoom: TaskStep {
         while state.attempt < candidates.count {
             let host = candidates[state.attempt]
             var instance = try await ledger.aim(state.instance, at: host, context)
-            guard let image = try await images.find(instance.imageID)?.reference else {
+            if state.image == nil { state.image = try await images.find(instance.imageID)?.reference }
+            guard let image = state.image else {
                 throw Failure(.imageUnacceptable, "the image \(instance.imageID) of the instance is gone")
             }
             if let flavor = state.newFlavor { instance.flavor = flavor }
@@ -77,13 +83,23 @@ struct ReserveRoom: TaskStep {
             case .failed(let failure): state.next(host, failure)
             case .lost(let failure):
                 // What it may have promised it gives back when it answers again.
-                try await releases.add(instance: state.instance, host: host, for: context)
+                try await releases.add(
+                    instance: state.instance, host: host, isSource: host == instance.move?.source, for: context)
                 state.next(host, failure)
             }
         }
         let reasons = state.failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ")
         throw Failure(
             .noValidHost, "No valid host was found. Exhausted all \(candidates.count) hosts available. \(reasons)")
+    }
+
+    /// A task that ends here has nobody else who would give the room back.
+    func undo(_ state: inout MoveTaskState, _ context: StepContext) async throws {
+        guard state.isTouched != true, let candidates = state.candidates, state.attempt < candidates.count,
+            let move = try await ledger.find(state.instance)?.move
+        else { return }
+        let host = candidates[state.attempt]
+        try await releases.add(instance: state.instance, host: host, isSource: host == move.source, for: context)
     }
 }
 
@@ -99,6 +115,7 @@ struct SetAsideOnSource: TaskStep {
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         let instance = try await ledger.reach(.resizeMigrating, .migrating, state.instance, context)
         guard let source = instance.move?.source else { throw Failure(.conflict, "the move is over") }
+        state.isTouched = true
         switch try await part.look("set_aside", .setAside, on: source, instance, &state, context) {
         case .waiting(let outcome): return outcome
         case .ended: return .next
@@ -118,18 +135,21 @@ struct TakeOverOnDestination: TaskStep {
     let canCancel = false
     let ledger: InstanceLedger
     let part: HostPart
-    let images: any ImageStorage
 
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         var instance = try await ledger.reach(.resizeFinish, .postMigrating, state.instance, context)
-        guard let move = instance.move, let destination = move.destination,
-            let image = try await images.find(instance.imageID)?.reference
-        else {
-            state.failure = Failure(.imageUnacceptable, "the image of the instance has gone during the move")
+        guard let move = instance.move, let destination = move.destination, let image = state.image else {
+            state.failure = Failure(.conflict, "the record of the move is not complete")
             return .jump(GiveUpDestination.stepName)
         }
-        let source = try await part.command.agents.moveSource(
-            move.source, migration: move.migration, instance: instance.id, destination: destination)
+        let source: MoveSource
+        do {
+            source = try await part.command.agents.moveSource(
+                move.source, migration: move.migration, instance: instance.id, destination: destination)
+        } catch let failure as Failure where failure.isRetriable {
+            // The source gets new credentials; the destination may be at it already.
+            return .wait(until: context.now() + .seconds(10))
+        }
         if let flavor = state.newFlavor { instance.flavor = flavor }
         switch try await part.look(
             "take_over", .takeOver(image, from: source), on: destination, instance, &state, isWaitedFor: true, context)
@@ -148,6 +168,7 @@ struct TakeOverOnDestination: TaskStep {
 /// Has the destination remove what it has made, before the source may have its guest again.
 struct GiveUpDestination: TaskStep {
     static let stepName = "give_up_destination"
+    private static let mostAttempts = 30
 
     let name = Self.stepName
     let deadline = Duration.seconds(90 * 86_400)
@@ -159,13 +180,19 @@ struct GiveUpDestination: TaskStep {
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         let instance = try await ledger.current(state.instance, context)
         guard let destination = instance.move?.destination else { return .next }
-        switch try await part.look("release", .release, on: destination, instance, &state, isWaitedFor: true, context) {
+        let attempt = state.releases ?? 0
+        let name = attempt == 0 ? "release" : "release.\(attempt)"
+        switch try await part.look(name, .release, on: destination, instance, &state, isWaitedFor: true, context) {
         case .waiting(let outcome): return outcome
         case .ended: return .next
         case .failed(let failure) where [.notFound, .forbidden].contains(failure.kind):
             // The host was revoked: there is nobody left to ask.
             return .next
-        case .failed(let failure), .lost(let failure): throw failure
+        case .failed(let failure), .lost(let failure):
+            guard attempt < Self.mostAttempts else { throw failure }
+            // Nothing may go on before it: its guest may still run.
+            state.releases = attempt + 1
+            return .wait(until: context.now() + .seconds(min(60, 5 << min(attempt, 4))))
         }
     }
 }
@@ -213,7 +240,8 @@ struct ForgetOnSource: TaskStep {
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         let instance = try await ledger.current(state.instance, context)
         guard let source = instance.move?.source else { return .finish }
-        switch try await part.look("forget", .forget, on: source, instance, &state, context) {
+        // Once told it may have removed the way back, so that nothing else can be decided any more.
+        switch try await part.look("forget", .forget, on: source, instance, &state, isWaitedFor: true, context) {
         case .waiting(let outcome): return outcome
         case .ended(let report):
             try await ledger.confirmMove(report, context)
@@ -236,13 +264,14 @@ struct ReleaseOnHost: TaskStep {
         guard let migration = state.migration, let instance = try await ledger.find(state.instance) else {
             return .next
         }
+        let isSource = state.isSource == true
         // The instance may have come to live there since: by a newer command, which the host knows.
         let progress = try await command.progress(
             MoveGuest.self, to: state.host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch, context
         ) {
             MoveGuest.Params(
                 header: $0, migration: migration, order: .release, instance: instance, vmState: .stopped,
-                isSameHost: false)
+                isSameHost: isSource)
         }
         switch progress {
         case .ended(let report):
@@ -260,12 +289,12 @@ struct ReleaseQueue: Sendable {
     let engine: TaskEngine
     let tasks: any TaskStorage
 
-    func add(instance: InstanceID, host: HostName, for context: StepContext) async throws {
+    func add(instance: InstanceID, host: HostName, isSource: Bool, for context: StepContext) async throws {
         let id = TaskID("\(context.row.id)/release/\(host)")
         guard try await tasks.find(id) == nil else { return }
         let move = try TaskEngine.state(MoveTaskState.self, of: context.row)
         var state = CleanupTaskState(instance: instance, host: host)
-        state.migration = move.migration
+        (state.migration, state.isSource) = (move.migration, isSource)
         var row = try TaskEngine.makeRow(
             kind: TaskKind.release, instance: instance, parent: context.row.id, requestID: context.row.requestID,
             generation: context.row.generation, state: state, now: context.now())
