@@ -19,6 +19,7 @@ VICTIM_TRIES = 3
 FINISHED = "finished"
 # A server in such a status has no QEMU.
 WITHOUT_QEMU = ("SHUTOFF", "SUSPENDED", "SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED")
+MOVES = frozenset(f"guest.{part}" for part in ("reserve", "set_aside", "take_over", "release", "forget", "take_back"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Matrix:
     @functools.cached_property
     def lists(self):
         """The step lists of the operations that the table knows."""
-        lists = self.ground.step_lists()
+        # Moves take two hosts: Tests/migration has agents die in them.
+        lists = {kind: steps for kind, steps in self.ground.step_lists().items() if kind not in MOVES}
         missing = sorted(set(lists) - set(OPERATIONS))
         self.checks.check(
             "every operation's request is known", missing and f"Tests/chaos/operations.py has no entry for {missing}")
