@@ -52,16 +52,18 @@ actor AgentDirectory {
     private func manifest<M: RPCMethod>(of host: HostName, for method: M.Type) async throws -> PeerManifest? {
         guard M.version.minor > 0 else { return nil }
         // Agents of the first release say nothing, and have everything as 1.0.
-        guard let text = try await credentials.manifest(of: host) else {
-            return PeerManifest(release: 1, methods: [M.name: RPCVersion(M.version.major, 0)])
-        }
+        return try await manifest(of: host)
+            ?? PeerManifest(release: 1, methods: [M.name: RPCVersion(M.version.major, 0)])
+    }
+
+    private func manifest(of host: HostName) async throws -> PeerManifest? {
+        guard let text = try await credentials.manifest(of: host) else { return nil }
         return try JSONDecoder().decode(PeerManifest.self, from: Data(text.utf8))
     }
 
     /// Whether the agent of `host` has said that it knows the method. One of the first release says nothing.
     func serves<M: RPCMethod>(_ method: M.Type, _ host: HostName) async throws -> Bool {
-        guard let text = try await credentials.manifest(of: host) else { return false }
-        return try JSONDecoder().decode(PeerManifest.self, from: Data(text.utf8)).methods[M.name] != nil
+        try await manifest(of: host)?.methods[M.name] != nil
     }
 
     /// Where `destination` finds what `source` has set aside for the migration, with the right to it.

@@ -16,8 +16,8 @@ extension ConductorTasks {
                 kind: TaskKind.move,
                 steps: [
                     ScheduleMove(
-                        ledger: ledger, scheduler: scheduler, images: imageStorage,
-                        alternates: maxAttempts - 1, liveness: liveness, agents: command.agents),
+                        ledger: ledger, selection: HostSelection(scheduler: scheduler, liveness: liveness),
+                        images: imageStorage, alternates: maxAttempts - 1, agents: command.agents),
                     ReserveRoom(ledger: ledger, part: part, images: imageStorage, releases: releases),
                     SetAsideOnSource(ledger: ledger, part: part),
                     TakeOverOnDestination(ledger: ledger, part: part),

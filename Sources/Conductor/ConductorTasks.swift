@@ -71,7 +71,8 @@ struct ConductorTasks: Sendable {
     private var buildSteps: [any TaskStep<BuildTaskState>] {
         [
             ScheduleInstance(
-                ledger: ledger, scheduler: scheduler, alternates: maxAttempts - 1, liveness: liveness),
+                ledger: ledger, selection: HostSelection(scheduler: scheduler, liveness: liveness),
+                alternates: maxAttempts - 1),
             BuildOnHost(
                 deadline: buildTimeout, ledger: ledger, command: command, liveness: liveness, cleanup: cleanup),
         ]

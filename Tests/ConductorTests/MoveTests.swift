@@ -86,12 +86,23 @@ struct MoveTests {
             let after = try await moving.instance()
             #expect(after.vmState == .active && after.taskState == nil && after.host == moving.home.name)
             #expect(after.move == nil && after.fault?.message == "it would not")
-            #expect(moving.other.orders.last == "release" && moving.home.orders.last == "take_back")
+            #expect(moving.other.orders.last == "release" && moving.home.orders == ["set_aside", "take_back"])
             let migration = try await moving.migration()
             #expect(migration.status == .error && migration.failure == "it would not")
             let actions = try await moving.plane.database.actions.list(after.id)
             #expect(actions.first { $0.kind == .migrate }?.message == "Error")
             #expect(try await moving.plane.database.check().isEmpty)
+        }
+    }
+
+    @Test("A source that refuses for the moment has its guest back once, and the task ends")
+    func refusedForNow() async throws {
+        try await Moving.with { moving in
+            moving.home.answer("set_aside", .refuse(Failure(.conflict, "busy", isRetriable: true)))
+            let row = try await moving.plane.waitForEnd(of: moving.move())
+            #expect(row.status == .failed && row.lastError?.message == "busy")
+            #expect(moving.home.orders.filter { $0 == "take_back" }.count == 1)
+            #expect(try await moving.instance().vmState == .active)
         }
     }
 
@@ -109,11 +120,13 @@ struct MoveTests {
         }
     }
 
-    @Test("The source has its guest again only when the destination has given back what it had")
-    func releasedLater() async throws {
+    @Test(
+        "The source has its guest again only when the destination has given back what it had",
+        arguments: [FailureKind.hypervisor, .notFound, .forbidden])
+    func releasedLater(kind: FailureKind) async throws {
         try await Moving.with { moving in
             moving.other.answer("take_over", .fail(Failure(.storage, "the disk is full")))
-            moving.other.answer("release", .fail(Failure(.hypervisor, "libvirt is away")))
+            moving.other.answer("release", .fail(Failure(kind, "libvirt is away")))
             let task = try await moving.move()
             _ = try await eventually("the release") { moving.other.orders.contains("release") ? true : nil }
             moving.other.answer("release", .succeed)

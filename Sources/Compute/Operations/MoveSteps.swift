@@ -153,11 +153,7 @@ struct PowerOffMovedGuest: GuestStep {
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard !state.isForeign else { return .next }
-        do {
-            try await tools.driver.powerOff(state.instanceID, grace: .zero)
-        } catch let failure as Failure where failure.kind == .conflict {
-            // A domain of that name which is not ours stays.
-        }
+        try await tools.pullPlug(state.instanceID)
         return .next
     }
 }

@@ -167,6 +167,15 @@ extension OperationTools {
         Failure(.notFound, "instance \(id) is not on this host")
     }
 
+    /// Turns the guest off at once; one that is off, or not there, stays so.
+    func pullPlug(_ id: InstanceID) async throws {
+        do {
+            try await driver.powerOff(id, grace: .zero)
+        } catch let failure as Failure where failure.kind == .conflict {
+            // A domain of that name which is not ours stays; what is ours still goes.
+        }
+    }
+
     /// Throws unless the guest is surely off: before anything that it could still use is taken away.
     func requireOff(_ id: InstanceID) async throws {
         guard let seen = try await driver.observe(id), seen.isOurs else { return }

@@ -8,11 +8,7 @@ struct PowerOffForRemoval: GuestStep {
     let retry = RetryPolicy.standard
 
     func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
-        do {
-            try await tools.driver.powerOff(state.instanceID, grace: .zero)
-        } catch let failure as Failure where failure.kind == .conflict {
-            // A domain of that name which is not ours stays; what is ours still goes.
-        }
+        try await tools.pullPlug(state.instanceID)
         return .next
     }
 }

@@ -19,16 +19,17 @@ struct DeleteOnHost: TaskStep {
     let cleanup: CleanupQueue
 
     func run(_ state: inout DeleteTaskState, _ context: StepContext) async throws -> StepOutcome {
-        if state.host == nil { state.host = try await ledger.find(state.instance)?.host }
+        let instance = try await ledger.find(state.instance)
+        if state.host == nil { state.host = instance?.host }
         guard let host = state.host else { return .next }
-        if let move = try await ledger.find(state.instance)?.move {
+        if let move = instance?.move {
             // A move that is under way, or not confirmed, has left something on the other host.
             for other in move.hosts(besides: host) {
                 try await cleanup.add(instance: state.instance, host: other, for: context)
             }
         }
         // A later delete has done it all.
-        if !state.isRecordDeleted, try await ledger.find(state.instance)?.deletedAt != nil { return .next }
+        if !state.isRecordDeleted, instance?.deletedAt != nil { return .next }
         let progress = try await command.progress(
             DeleteInstance.self, to: host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch, context
         ) { .init(header: $0) }

@@ -6,7 +6,9 @@ internal import Tasks
 /// What has become of a host's part in a move.
 enum PartProgress {
     case ended(ReportOperation.Params)
-    /// The host will not do it, or has tried and has undone what it could.
+    /// The host has not taken the command.
+    case refused(Failure)
+    /// The host has tried, and has undone what it could.
     case failed(Failure)
     /// The host cannot be reached, or has gone down, for longer than it is waited for.
     case lost(Failure)
@@ -60,7 +62,7 @@ struct HostPart: Sendable {
             return .waiting(.wait(until: now + .seconds(10)))
         case .refused(let failure):
             state.beginPart()
-            return .failed(failure)
+            return .refused(failure)
         case .undelivered(let failure):
             state.sentAt = nil
             let since = state.unreachableSince ?? now

@@ -10,10 +10,9 @@ struct ScheduleMove: TaskStep {
     let deadline = Duration.seconds(120)
     let retry = RetryPolicy.standard
     let ledger: InstanceLedger
-    let scheduler: RPCClient
+    let selection: HostSelection
     let images: any ImageStorage
     let alternates: Int
-    let liveness: Liveness
     let agents: AgentDirectory
 
     func isDone(_ state: MoveTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
@@ -39,18 +38,7 @@ struct ScheduleMove: TaskStep {
         var request = PlacementRequest(of: instance, alternates: state.requestedHost == nil ? alternates : 0)
         request.requestedHost = state.requestedHost
         if !state.mayStay { request.ignoredHosts.insert(host) }
-        let answer = try await scheduler.call(SelectDestinations.self, .init(request: request))
-        guard let hosts = answer.selections.first, !hosts.isEmpty else {
-            let refusal = answer.refusal ?? PlacementRefusal(hostsConsidered: 0, reasons: [])
-            if refusal.reasons.contains(where: { $0.reason == "down" }),
-                await liveness.mayBeMistaken(now: context.now())
-            {
-                return .wait(until: context.now() + .milliseconds(500))
-            }
-            throw Failure(.noValidHost, refusal.message, details: refusal.details)
-        }
-        state.candidates = hosts
-        return .next
+        return try await selection.run(request, into: &state.candidates, context)
     }
 }
 
@@ -80,7 +68,7 @@ struct ReserveRoom: TaskStep {
             {
             case .waiting(let outcome): return outcome
             case .ended: return .next
-            case .failed(let failure): state.next(host, failure)
+            case .refused(let failure), .failed(let failure): state.next(host, failure)
             case .lost(let failure):
                 // What it may have promised it gives back when it answers again.
                 try await releases.add(
@@ -119,7 +107,7 @@ struct SetAsideOnSource: TaskStep {
         switch try await part.look("set_aside", .setAside, on: source, instance, &state, context) {
         case .waiting(let outcome): return outcome
         case .ended: return .next
-        case .failed(let failure), .lost(let failure):
+        case .refused(let failure), .failed(let failure), .lost(let failure):
             state.failure = failure
             return .jump(GiveUpDestination.stepName)
         }
@@ -158,7 +146,7 @@ struct TakeOverOnDestination: TaskStep {
         case .ended(let report):
             try await ledger.finishMove(report, newFlavor: state.newFlavor, context)
             return .finish
-        case .failed(let failure), .lost(let failure):
+        case .refused(let failure), .failed(let failure), .lost(let failure):
             state.failure = failure
             return .jump(GiveUpDestination.stepName)
         }
@@ -185,10 +173,10 @@ struct GiveUpDestination: TaskStep {
         switch try await part.look(name, .release, on: destination, instance, &state, isWaitedFor: true, context) {
         case .waiting(let outcome): return outcome
         case .ended: return .next
-        case .failed(let failure) where [.notFound, .forbidden].contains(failure.kind):
+        case .refused(let failure) where [.notFound, .forbidden].contains(failure.kind):
             // The host was revoked: there is nobody left to ask.
             return .next
-        case .failed(let failure), .lost(let failure):
+        case .refused(let failure), .failed(let failure), .lost(let failure):
             guard attempt < Self.mostAttempts else { throw failure }
             // Nothing may go on before it: its guest may still run.
             state.releases = attempt + 1
@@ -213,12 +201,14 @@ struct TakeBackOnSource: TaskStep {
         case .waiting(let outcome): return outcome
         case .ended(let report):
             state.isBack = true
-            guard let failure = state.failure else {
+            guard var failure = state.failure else {
                 try await ledger.revertMove(report, context)
                 return .finish
             }
+            // Why the move failed is told once: the guest is back, so that nothing here is to be tried again.
+            failure.isRetriable = false
             throw failure
-        case .failed(let failure), .lost(let failure):
+        case .refused(let failure), .failed(let failure), .lost(let failure):
             state.isLost = true
             throw state.failure.map {
                 Failure(
@@ -246,7 +236,7 @@ struct ForgetOnSource: TaskStep {
         case .ended(let report):
             try await ledger.confirmMove(report, context)
             return .next
-        case .failed(let failure), .lost(let failure): throw failure
+        case .refused(let failure), .failed(let failure), .lost(let failure): throw failure
         }
     }
 }
