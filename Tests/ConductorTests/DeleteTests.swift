@@ -55,8 +55,10 @@ import Testing
     func hostDown() async throws {
         let plane = try await ControlPlane(settings: ["DEFAULT.service_down_time": "4"])
         let host = try await plane.addHost("one")
+        let heart = host.heart()
         let (instance, _) = try await plane.create()
         _ = try await plane.wait(for: instance.id) { $0.vmState == .active }
+        heart.cancel()
         await host.stop()
         let task = try await plane.delete(instance.id)
         let deleted = try await plane.wait(for: instance.id) { $0.deletedAt != nil }

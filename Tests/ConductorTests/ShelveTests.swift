@@ -156,9 +156,11 @@ struct ShelveTests {
             "DEFAULT.shelved_offload_time": "-1", "DEFAULT.service_down_time": "8",
         ]) { plane in
             let host = try await plane.addHost("kvm1")
+            let heart = host.heart()
             let instance = try await plane.running()
             _ = try await shelve(plane, instance)
             _ = try await plane.wait(for: instance.id) { $0.vmState == .shelved && $0.taskState == nil }
+            heart.cancel()
             await host.stop()
             let task = try await plane.accept(
                 .shelveOffload, instance.id, kind: TaskKind.offload, OffloadTaskState(instance: instance.id))

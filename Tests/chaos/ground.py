@@ -120,10 +120,10 @@ class Ground(HostView):
         self.killed = set()
 
     def __enter__(self):
+        self.foreign = set(self.reservations())
         self.guardian = Guardian()
         self.guardian.start()
         try:
-            self.foreign = set(self.reservations())
             self.control.start()
             self.agent.enroll()
             self.agent.start(ready="serving")
@@ -146,6 +146,8 @@ class Ground(HostView):
         self.guardian.stop()
         self.agent.stop()
         self.control.stop()
+        # The private host has more such clouds one after another, on one network.
+        self.forget_reservations(self.foreign)
 
     def step_lists(self):
         """{kind: [step]} of the agent's operations."""
