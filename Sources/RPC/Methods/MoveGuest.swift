@@ -14,6 +14,18 @@ public enum MoveOrder: Sendable, Hashable, Codable {
     case forget
     /// The source has its guest again as it was.
     case takeBack
+    /// The source looks whether its guest can be carried over while it runs, and lets the destination ask about it.
+    /// Nothing is touched.
+    case offer
+    /// The destination looks whether the guest can run here, makes what it needs, and opens its end to the source.
+    case receive(ImageReference, from: MoveSource, LiveRequest)
+    /// The source carries its running guest over. It has ended when the guest is on one of the two hosts for sure: without
+    /// a failure when it is on the destination, and nowhere else.
+    case send(to: MoveSource, LiveRequest)
+    /// The destination has the guest for its own, lets it go on where it was running, and closes its end.
+    case arrive(ImageReference)
+    /// The source removes what it still has of a guest that has arrived elsewhere.
+    case leave
 
     /// Unique; the end of the operation's kind in the agent's journal.
     public var name: String {
@@ -24,6 +36,11 @@ public enum MoveOrder: Sendable, Hashable, Codable {
         case .release: "release"
         case .forget: "forget"
         case .takeBack: "take_back"
+        case .offer: "offer"
+        case .receive: "receive"
+        case .send: "send"
+        case .arrive: "arrive"
+        case .leave: "leave"
         }
     }
 
@@ -31,18 +48,18 @@ public enum MoveOrder: Sendable, Hashable, Codable {
     public var hostLimit: Duration {
         switch self {
         // Terabytes, over a slow link.
-        case .takeOver: .seconds(48 * 3_600)
+        case .takeOver, .send: .seconds(48 * 3_600)
         default: .seconds(6 * 3_600)
         }
     }
 }
 
-/// Where a destination finds the disks.
+/// Where a destination finds the disks; and where the source of a live migration finds the destination.
 public struct MoveSource: Sendable, Hashable, Codable {
     public var host: HostName
-    /// Of the source's agent.
+    /// Of that host's agent.
     public var url: String
-    /// Opens this migration's disks to this destination, and nothing else. In no record after the disks are there.
+    /// Opens what this migration needs there to the host that has it, and nothing else. In no record after its use.
     public var ticket: String
 
     public init(host: HostName, url: String, ticket: String) {
@@ -58,7 +75,7 @@ public enum MoveGuest: RPCMethod {
         public var order: MoveOrder
         /// With the flavor that it has on this host when the order is carried out.
         public var instance: Instance
-        /// `active` or `stopped`: how the guest is to be afterwards.
+        /// `active` or `stopped`, and in a live migration `active` or `paused`: how the guest is to be afterwards.
         public var vmState: VMState
         /// Whether source and destination are the same host.
         public var isSameHost: Bool
