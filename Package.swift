@@ -185,10 +185,10 @@ let package = Package(
         tests("ConductorTests", ["Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
-            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Model", "Configuration", "Crypto", "Telemetry"]),
+            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Scheduling", "Model", "Configuration", "Crypto", "Telemetry"]),
         tests("PlacementTests", ["Placement", "Database", "HTTP", "Model"]),
         tests("SimulationTests", ["Simulation", "HTTP", "RPC", "Model", "Telemetry"]),
-        tests("CommandLineTests", ["CommandLine", "Configuration", "HTTP", "Model"]),
+        tests("CommandLineTests", ["CommandLine", "Configuration", "Scheduling", "HTTP", "Model"]),
         tests(
             "SystemTests",
             [

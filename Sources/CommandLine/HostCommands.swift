@@ -4,7 +4,7 @@ internal import Model
 extension Command {
     /// `apus host …`
     static let host = Command.group(
-        "host", "Hosts: list, show, drain, enroll, revoke, rotate.",
+        "host", "Hosts: list, show, drain, rebalance, enroll, revoke, rotate.",
         [
             .client("list", "List the compute hosts, and what each has and has promised.", listHosts),
             .client(
@@ -30,6 +30,7 @@ extension Command {
                 let service = try await setService(["status": "enabled"], invocation.arguments[0], context.client)
                 context.show(service, "\(invocation.arguments[0]) may have new servers again.")
             },
+            .rebalance,
             .client(
                 "enroll", "Make a one-time token with which a new host joins.",
                 details: """

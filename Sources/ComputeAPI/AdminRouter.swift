@@ -21,6 +21,7 @@ public func adminRouter(
     routes.addHosts()
     routes.addGuestAgent()
     routes.addFleet(downAfter: serviceDownTime, zone: availabilityZone)
+    routes.addFleetServers()
     routes.addTrace()
     return routes.router
 }

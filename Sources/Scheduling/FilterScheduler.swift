@@ -14,16 +14,16 @@ public enum PlacementDecision: Sendable, Hashable {
 /// not leave neutral, and all of them, filter by filter, only to say why there is none.
 public struct FilterScheduler: Sendable {
     public private(set) var hosts: [HostState] = []
-    private var index: [HostName: Int] = [:]
+    private(set) var index: [HostName: Int] = [:]
     let filters: [any HostFilter]
     let weighers: [any HostWeigher]
     private let subsetSize: Int
     private let shufflesEqualHosts: Bool
     private var columns: HostColumns
     private var verdicts = VerdictCache()
-    private let plan: FilterPlan
+    let plan: FilterPlan
     /// The place of each host in the order of the names; empty while it is not known.
-    private var ranks: [Int32] = []
+    private(set) var ranks: [Int32] = []
 
     /// - Parameters:
     ///   - subsetSize: among how many of the best hosts one is drawn by chance (`[filter_scheduler] host_subset_size`).
@@ -171,7 +171,7 @@ public struct FilterScheduler: Sendable {
     }
 
     /// The hosts that every filter lets pass, in the order of the table.
-    private mutating func pass(
+    mutating func pass(
         _ pool: Preselection, _ asking: [FilterPlan.Asking], _ request: PlacementRequest, isFirst: Bool
     ) -> [Int] {
         if pool.isForced { return pool.positions ?? Array(hosts.indices) }
@@ -239,7 +239,7 @@ public struct FilterScheduler: Sendable {
     }
 
     /// What the weighers give each of the hosts in all.
-    private func weights(_ passing: [Int], _ request: PlacementRequest) -> [Double] {
+    func weights(_ passing: [Int], _ request: PlacementRequest) -> [Double] {
         var sums = [Double](repeating: 0, count: passing.count)
         for (index, weigher) in weighers.enumerated() {
             let own = columns.multipliers[index]
@@ -307,7 +307,7 @@ public struct FilterScheduler: Sendable {
         return (low, high)
     }
 
-    private mutating func rankNames() {
+    mutating func rankNames() {
         guard ranks.count != hosts.count else { return }
         ranks = [Int32](repeating: 0, count: hosts.count)
         for (rank, position) in hosts.indices.sorted(by: { hosts[$0].name < hosts[$1].name }).enumerated() {
