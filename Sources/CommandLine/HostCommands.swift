@@ -4,7 +4,7 @@ internal import Model
 extension Command {
     /// `apus host …`
     static let host = Command.group(
-        "host", "Hosts: list, show, drain, rebalance, enroll, revoke, rotate.",
+        "host", "Hosts: list, show, drain, enroll, revoke, rotate, confirm-dead.",
         [
             .client("list", "List the compute hosts, and what each has and has promised.", listHosts),
             .client(
@@ -26,6 +26,7 @@ extension Command {
                     OptionSpec(name: "parallel", value: "N", help: "How many at a time (2)."),
                     OptionSpec(name: "timeout", value: "SECONDS", help: "For one server; 3600 when absent."),
                 ], drainHost),
+            confirmDead,
             .client("undrain", "Let a host have new servers again.", arguments: [.host]) { invocation, context in
                 let service = try await setService(["status": "enabled"], invocation.arguments[0], context.client)
                 context.show(service, "\(invocation.arguments[0]) may have new servers again.")

@@ -83,6 +83,7 @@ func hostFacts(_ host: JSON) -> String {
         var state = service["is_disabled"]?.boolean == true ? "disabled" : "enabled"
         if let reason = service["disabled_reason"]?.text { state += " (\(reason))" }
         if service["is_forced_down"]?.boolean == true { state += ", declared down" }
+        if service["dead_at"]?.text != nil { state += ", dead: \(service["dead_evidence"]?.text ?? "")" }
         facts.append(("service", state))
         facts.append(("last heard of", service["last_seen_at"]?.text ?? "never"))
     }

@@ -6,6 +6,16 @@ internal import SQLite
 internal import Telemetry
 
 extension AgentCore {
+    /// Whether something may be started that was evacuated since: operations that were broken off, and guests after a boot
+    /// of the host.
+    func isAboutToStartGuests() async throws -> Bool {
+        let (open, last) = try await journal.database.read { connection in
+            (try connection.openOperations(), try connection.setting("boot_id"))
+        }
+        guard open.isEmpty else { return true }
+        return configuration[ComputeOptions.resumeGuestsOnHostBoot] && last != nil && last != Self.bootID()
+    }
+
     /// Starts the guests again that ran when the host went down, if the configuration says so. Before anybody compares
     /// guests with their records: to the comparison they are guests that have stopped.
     func resumeAfterBoot() async throws {

@@ -19,6 +19,7 @@ extension AgentCore {
         let start = ContinuousClock.now
         // Before the engine runs: what it has leased since would be taken from it.
         try await engine.recover()
+        if try await isAboutToStartGuests() { try await evacuations.prepare() }
         try await dispatcher.repairLanes()
         try await resumeAfterBoot()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -134,7 +135,8 @@ extension AgentCore {
         Heartbeats(
             host: identity.host, uuid: hostUUID, interval: configuration[ComputeOptions.reportInterval],
             journal: journal,
-            client: client, sequence: { sequence.next() }, heard: { await outbox.linkIsUp() })
+            client: client, sequence: { sequence.next() }, heard: { await outbox.linkIsUp() },
+            answer: { try await evacuations.answer() })
     }
 
     /// Forgets operations that ended long enough before `moment`, and what was answered to whom a day before it.

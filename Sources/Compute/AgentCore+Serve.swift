@@ -80,6 +80,10 @@ extension AgentCore {
             try await dispatcher.move(params, call.requestID)
             return RPCConfirmation()
         }
+        rpc.register(TakeInGuest.self, allowed: [.conductor]) { params, call in
+            try await dispatcher.takeIn(params, call.requestID)
+            return RPCConfirmation()
+        }
         rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in
             try await dispatcher.cancel(params.header)
             return RPCConfirmation()

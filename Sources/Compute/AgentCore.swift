@@ -28,6 +28,7 @@ struct AgentCore: Sendable {
     let reporter: HostReporter
     let comparison: Comparison
     let recovery: Recovery
+    let evacuations: Evacuations
     let prefetch: ImagePrefetch
     let sequence: SequenceCounter
 
@@ -117,6 +118,8 @@ struct AgentCore: Sendable {
             wakeOutbox: { outbox.wake() }, now: now)
         let open = try await journal.database.read { try $0.openOperations() }
         let recovery = Recovery(open: Set(open.map(\.id)))
+        let evacuations = Evacuations(
+            host: host, journal: journal, driver: driver, client: client, dispatcher: dispatcher)
         let builds = BuildCount()
         let reporter = HostReporter(
             .init(host: host, uuid: uuid, address: configuration.hostAddress(listen)), capacity: capacity,
@@ -134,6 +137,7 @@ struct AgentCore: Sendable {
             next: { try await dispatcher.next(of: $0) },
             ended: { id in
                 await recovery.ended(id)
+                evacuations.ended()
                 reporter.trigger()
             })
         let images = ImageFetcher(
@@ -168,8 +172,7 @@ struct AgentCore: Sendable {
             driver: driver,
             journal: journal, tracker: tracker, http: http, client: client, engine: engine, dispatcher: dispatcher,
             outbox: outbox, watcher: watcher, reporter: reporter, comparison: comparison, recovery: recovery,
-            prefetch: prefetch,
-            sequence: sequence)
+            evacuations: evacuations, prefetch: prefetch, sequence: sequence)
     }
 
     /// Ends what `make` opened; guests go on.

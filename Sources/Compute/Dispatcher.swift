@@ -355,14 +355,15 @@ struct Dispatcher: Sendable {
     }
 }
 
-/// The operations of a lane that a later one makes pointless: all before a delete; before a hard reboot those that it
+/// The operations of a lane that a later one makes pointless: all before a delete or a discard; before a hard reboot those that it
 /// may interrupt.
 func superseded(in lane: [OperationRecord]) -> [TaskID] {
     lane.enumerated().compactMap { index, operation in
-        guard operation.kind != .delete else { return nil }
+        guard operation.kind != .delete, operation.kind != .discard else { return nil }
         let later = lane[(index + 1)...]
         let isPointless = later.contains { next in
-            next.kind == .delete || (next.kind == .hardReboot && operation.kind.yieldsToHardReboot)
+            next.kind == .delete || next.kind == .discard
+                || (next.kind == .hardReboot && operation.kind.yieldsToHardReboot)
         }
         return isPointless ? operation.id : nil
     }

@@ -12,7 +12,7 @@ public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case injectNMI, diagnostics
     case takeSnapshot, readSnapshot, removeSnapshot, snapshots
     case setAside, bringBack, removeSetAside, listSetAside, setAsideFiles, readSetAside, takeOverDisks, adoptNetwork
-    case removeTakenOver, leaveNetwork
+    case removeTakenOver, leaveNetwork, seesDisks, beginTakingIn
 }
 
 /// Where in a call a `FakeDriver` is.

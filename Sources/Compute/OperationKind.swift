@@ -29,6 +29,8 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     case release = "guest.release"
     case forget = "guest.forget"
     case takeBack = "guest.take_back"
+    case takeIn = "guest.take_in"
+    case discard = "guest.discard"
 
     /// The kind of a command's operation; `nil` for a command of a later release.
     init?(_ command: GuestCommand) { self.init(rawValue: "guest.\(command.name)") }
@@ -47,7 +49,7 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     /// Whether it keeps the host's disks busy: what Nova counts as I/O workload.
     var burdensDisks: Bool {
         switch self {
-        case .build, .rebuild, .rescue, .snapshot, .shelve, .takeOver: true
+        case .build, .rebuild, .rescue, .snapshot, .shelve, .takeOver, .takeIn: true
         default: false
         }
     }
@@ -59,7 +61,7 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
         // Cancelled by a delete, which removes what there is; and that by nothing.
         case .build, .delete: nil
         // The conductor decides what becomes of a move.
-        case .reserve, .setAside, .takeOver, .release, .forget, .takeBack: nil
+        case .reserve, .setAside, .takeOver, .release, .forget, .takeBack, .takeIn, .discard: nil
         case .snapshot: [TakeSnapshot().name, UploadSnapshot().name]
         // Afterwards the guest is shut down.
         case .rescue, .rebuild: [FetchCommandImage().name]
@@ -81,6 +83,8 @@ struct OperationOutcome: Sendable, Hashable, Codable {
     var launchedAt: Timestamp?
     var steps: [ReportOperation.StepTiming]
     var endedAt: Timestamp
+    /// Of a guest that was taken in: whether it stands on the disks that it had before.
+    var sharesDisks: Bool?
     /// The outcome's place among all that the agent says; `nil` from before it was counted.
     var sequence: Int64?
 }
@@ -101,11 +105,13 @@ struct OperationRecord: Sendable, Hashable {
     /// The report of the outcome to the task that sent the command; `nil` before the end, or when nobody asked.
     func report(from host: HostName) -> ReportOperation.Params? {
         guard let task, let outcome else { return nil }
-        return ReportOperation.Params(
+        var report = ReportOperation.Params(
             header: CommandHeader(task: task, instance: instance, fence: fence), host: host,
             failure: outcome.failure, vmState: outcome.vmState, powerState: outcome.powerState,
             interfaces: outcome.interfaces,
             launchedAt: outcome.launchedAt, steps: outcome.steps, endedAt: outcome.endedAt,
             sequence: outcome.sequence)
+        report.sharesDisks = outcome.sharesDisks
+        return report
     }
 }

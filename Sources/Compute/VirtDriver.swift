@@ -280,6 +280,12 @@ public protocol VirtDriver: Sendable {
     func adoptNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws -> [NetworkInterface]
     /// Gives back what NICs needed here that the instance has on another host now: their MACs are nobody's else.
     func leaveNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws
+    /// Whether this host sees the instance's root disk, and the migration has not made it: the folder is shared with the
+    /// host that has.
+    func seesDisks(_ id: InstanceID, besides migration: MigrationID) async throws -> Bool
+    /// Makes the instance's folder, for disks that the migration makes afresh; `removeTakenOver` removes them with it.
+    /// `.conflict` where there is a folder by anything else.
+    func beginTakingIn(_ id: InstanceID, by migration: MigrationID) async throws
     /// The last bytes of the console log, at most `limit`.
     func consoleLog(_ id: InstanceID, limit: Int) async throws -> [UInt8]
 }

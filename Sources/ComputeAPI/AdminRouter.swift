@@ -19,6 +19,7 @@ public func adminRouter(
     var routes = AdminRoutes(database: database, conductor: conductor, authenticate: authenticate, now: now)
     routes.addTasks()
     routes.addHosts()
+    routes.addHostDeath(downAfter: serviceDownTime)
     routes.addGuestAgent()
     routes.addFleet(downAfter: serviceDownTime, zone: availabilityZone)
     routes.addFleetServers()

@@ -44,6 +44,8 @@ private func write(_ service: ServiceRecord, to writer: inout JSONWriter) {
         writer.member("disabled_reason", service.disabledReason)
         writer.member("is_forced_down", service.isForcedDown)
         writer.member("last_seen_at", service.lastSeenAt?.iso8601)
+        writer.member("dead_at", service.deadAt?.iso8601)
+        writer.member("dead_evidence", service.deadEvidence)
     }
 }
 

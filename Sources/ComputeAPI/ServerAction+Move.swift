@@ -166,7 +166,8 @@ extension ServerActionCall {
     fileprivate func decide(
         _ request: InstanceRequest, _ decision: PendingMove.Decision, kind: String, status: MigrationStatus
     ) async throws {
-        guard let migration = server.move?.migration else {
+        // Of an evacuation there is nothing to confirm, and no way back.
+        guard let migration = server.move?.migration, server.move?.type != .evacuation else {
             throw APIError.conflict("Instance \(server.id) has not been moved.")
         }
         _ = try await changeServer(

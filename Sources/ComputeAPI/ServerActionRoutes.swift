@@ -102,7 +102,7 @@ struct ServerAction: Sendable {
         "resetNetwork": ServerAction(absent: "os-admin-actions:reset_network"),
         "forceDelete": ServerAction("os-deferred-delete:force", forceDelete),
         "restore": ServerAction("os-deferred-delete:restore", restore),
-        "evacuate": ServerAction(absent: "os-evacuate"),
+        "evacuate": ServerAction("os-evacuate", evacuate),
         "migrate": ServerAction("os-migrate-server:migrate", migrate),
         "os-migrateLive": ServerAction(absent: "os-migrate-server:migrate_live"),
         "trigger_crash_dump": ServerAction("servers:trigger_crash_dump", at: 17...Int.max, triggerCrashDump),

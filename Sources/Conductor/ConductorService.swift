@@ -49,7 +49,7 @@ public final class ConductorService: Sendable {
         sinks = try NotificationSinks(configuration, outside)
         try await database.notifications.setSinks(Set(sinks.all.map(\.name)))
         liveness = Liveness(
-            services: database.services, hosts: database.hosts,
+            services: database.services, hosts: database.hosts, evacuations: database.evacuations,
             downAfter: configuration[DatabaseOptions.serviceDownTime],
             patience: min(configuration[DatabaseOptions.serviceDownTime], .seconds(60)), now: now())
         let concurrency = configuration[ConductorOptions.maxConcurrentBuilds]
@@ -100,7 +100,9 @@ public final class ConductorService: Sendable {
             imageURL: configuration[ConductorOptions.imageURL],
             ticketLifetime: configuration[ConductorOptions.imageTicketLifetime], now: now
         ).register(on: rpc)
+        EvacuationService(database: database, liveness: liveness, now: now).register(on: rpc)
         ControlService(database: database, engine: engine, agents: agents).register(on: rpc)
+        await liveness.readEvacuated()
         var router = Router()
         rpc.mount(on: &router)
         JoinService(
@@ -154,6 +156,7 @@ public final class ConductorService: Sendable {
             }
             sequence += 1
             await liveness.flush(now: now())
+            await liveness.readEvacuated()
             do { try await AlarmClock().sleep(for: .seconds(1)) } catch { return }
         }
     }

@@ -59,6 +59,7 @@ struct ConductorTasks: Sendable {
             })
         registerImageTasks(on: engine)
         registerMoves(on: engine)
+        registerEvacuations(on: engine)
         engine.register(
             TaskDefinition<BatchTaskState>(kind: TaskKind.batch, steps: [WaitForChildren(tasks: tasks)]))
         engine.register(

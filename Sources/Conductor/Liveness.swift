@@ -13,6 +13,9 @@ actor Liveness {
     private var pending: [ServiceKey: ServiceHeartbeat] = [:]
     /// When this conductor last heard of each.
     private var lastSeen: [ServiceKey: Timestamp] = [:]
+    private let evacuations: EvacuationStore
+    /// The hosts that have evacuations to answer for, as of the last look.
+    private var evacuated: Set<HostName> = []
     /// The uuid under which each host's record is, as far as it has been looked up.
     private var proven: [HostName: String] = [:]
 
@@ -23,8 +26,11 @@ actor Liveness {
 
     /// - Parameter patience: how long hosts that count as down may only not have been heard of, after this moment and after
     ///   each time in which heartbeats could not be written.
-    init(services: ServiceStore, hosts: HostStore, downAfter: Duration, patience: Duration, now: Timestamp) {
-        (self.services, self.hosts, self.downAfter) = (services, hosts, downAfter)
+    init(
+        services: ServiceStore, hosts: HostStore, evacuations: EvacuationStore, downAfter: Duration, patience: Duration,
+        now: Timestamp
+    ) {
+        (self.services, self.hosts, self.evacuations, self.downAfter) = (services, hosts, evacuations, downAfter)
         hearing = Hearing(patience: patience, since: now)
     }
 
@@ -61,6 +67,25 @@ actor Liveness {
             // Not knowing is not evidence that the host is dead.
             log.error("service records cannot be read", ["error": "\(error)"])
             return true
+        }
+    }
+
+    /// Whether an operator says that nothing runs on the host.
+    func isKnownDead(_ host: HostName) async throws -> Bool {
+        try await services.find(host: host, binary: "nova-compute")?.isKnownDead ?? false
+    }
+
+    /// Whether the host is not heard before it has answered for what was evacuated from it. What another conductor has
+    /// written counts within a second.
+    func mustAnswer(_ host: HostName) -> Bool { evacuated.contains(host) }
+
+    /// Looks which hosts these are.
+    func readEvacuated() async {
+        do {
+            evacuated = try await evacuations.hosts()
+        } catch {
+            // The hosts ask by themselves, too.
+            log.error("evacuations cannot be read", ["error": "\(error)"])
         }
     }
 

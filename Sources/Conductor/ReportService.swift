@@ -45,6 +45,9 @@ struct ReportService: Sendable {
         server.register(Heartbeat.self, allowed: [.host, .scheduler]) { params, call in
             try requireSelf(params.host, call, mayBeService: true)
             if params.binary == "nova-compute" { try requireRelease(params.version, of: params.host) }
+            if params.binary == "nova-compute", await liveness.mustAnswer(params.host) {
+                return .init(now: now(), mustAnswer: true)
+            }
             do {
                 try await liveness.record(params, at: now())
             } catch let error as StoreError {
@@ -184,7 +187,7 @@ struct ReportService: Sendable {
         case TaskKind.offload: if try TaskEngine.state(OffloadTaskState.self, of: row).host == host { return true }
         case TaskKind.release, TaskKind.cleanup:
             return try TaskEngine.state(CleanupTaskState.self, of: row).host == host
-        case TaskKind.move, TaskKind.confirmMove, TaskKind.revertMove:
+        case TaskKind.move, TaskKind.confirmMove, TaskKind.revertMove, TaskKind.evacuate:
             let move = try TaskEngine.state(MoveTaskState.self, of: row)
             if move.candidates?.contains(host) == true { return true }
             if try await database.migrations.find(move.migration)?.involves(host) == true { return true }

@@ -27,6 +27,7 @@ public final class ControlDatabase: Sendable {
     public let settings: SettingsStore
     public let reports: OperationReportStore
     public let migrations: MigrationStore
+    public let evacuations: EvacuationStore
     public let tasks: any TaskStorage
     public let idempotency: any IdempotencyStore
     public let identity: any IdentityStorage
@@ -65,6 +66,7 @@ public final class ControlDatabase: Sendable {
         (AggregateStore.component, AggregateStore.migrations),
         (ServerGroupStore.component, ServerGroupStore.migrations),
         (MigrationStore.component, MigrationStore.migrations),
+        (EvacuationStore.component, EvacuationStore.migrations),
         (SQLTaskStorage.component, SQLTaskStorage.migrations),
         (SQLIdempotencyStore.component, SQLIdempotencyStore.migrations),
         (SQLIdentityStorage.component, SQLIdentityStorage.migrations),
@@ -75,6 +77,7 @@ public final class ControlDatabase: Sendable {
         self.database = database
         instances = InstanceStore(database: database)
         migrations = MigrationStore(database: database)
+        evacuations = EvacuationStore(database: database)
         actions = InstanceActionStore(database: database)
         flavors = FlavorStore(database: database)
         flavorAccess = FlavorAccessStore(database: database)

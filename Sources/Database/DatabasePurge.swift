@@ -36,6 +36,7 @@ extension ControlDatabase {
                     "DELETE FROM instance_events WHERE instance_id = ?", [.text(id)])
                 count.actions += try connection.execute(
                     "DELETE FROM instance_actions WHERE instance_id = ?", [.text(id)])
+                // What a host is still to remove of the instance (`evacuations`) stays until it has.
                 try connection.execute("DELETE FROM migrations WHERE instance_id = ?", [.text(id)])
                 try connection.execute("DELETE FROM server_group_members WHERE instance_id = ?", [.text(id)])
                 count.instances += try connection.execute("DELETE FROM instances WHERE id = ?", [.text(id)])

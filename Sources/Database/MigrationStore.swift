@@ -27,6 +27,10 @@ public enum MigrationWrite: Sendable {
     case insert(MigrationRecord)
     /// Nothing when there is none of that id, or it is over.
     case change(MigrationID, @Sendable (inout MigrationRecord) -> Void)
+    /// Writes down what a host that was given up is to know of an evacuation when it returns.
+    case evacuation(EvacuationRecord)
+    /// Nothing of that evacuation counts.
+    case noEvacuation(MigrationID)
 
     /// The usual change.
     public static func status(_ id: MigrationID, _ status: MigrationStatus, failure: String? = nil) -> MigrationWrite {
@@ -134,16 +138,18 @@ public struct MigrationStore: Sendable {
             guard migration != before else { return }
             migration.updatedAt = now
             try save(migration, connection)
+        case .evacuation(let record): try EvacuationStore.put(record, now: now, connection)
+        case .noEvacuation(let id): try EvacuationStore.remove(id, connection)
         }
     }
 
-    private static func find(_ id: MigrationID, _ connection: SQLConnection) throws -> MigrationRecord? {
+    static func find(_ id: MigrationID, _ connection: SQLConnection) throws -> MigrationRecord? {
         try connection.first("SELECT record FROM migrations WHERE id = ?", [.text(id.rawValue)]) {
             try Record.decode(MigrationRecord.self, $0.text(0))
         }
     }
 
-    private static func save(_ migration: MigrationRecord, _ connection: SQLConnection) throws {
+    static func save(_ migration: MigrationRecord, _ connection: SQLConnection) throws {
         try connection.execute(
             """
             INSERT INTO migrations

@@ -82,5 +82,11 @@ enum Schema {
                 ALTER TABLE enrolled_hosts ADD COLUMN manifest TEXT;
                 ALTER TABLE hosts ADD COLUMN node TEXT;
                 """),
+        Migration(
+            version: 5,
+            sql: """
+                ALTER TABLE services ADD COLUMN dead_at BIGINT;
+                ALTER TABLE services ADD COLUMN dead_evidence TEXT;
+                """),
     ]
 }

@@ -18,6 +18,13 @@ public struct ServiceRecord: Sendable, Hashable {
     public var disabledReason: String?
     public var isForcedDown: Bool
     public var createdAt: Timestamp
+    /// When an operator has confirmed that the host is dead; `nil` when none has, or it has been heard of since.
+    public var deadAt: Timestamp?
+    /// By what the operator knows it.
+    public var deadEvidence: String?
+
+    /// Whether an operator says that nothing runs on the host. That it is silent says nothing of the kind.
+    public var isKnownDead: Bool { isForcedDown || deadAt != nil }
 
     /// Whether the service may be used at `now`: heard of within `downAfter`, and not declared down.
     public func isUp(now: Timestamp, downAfter: Duration) -> Bool {
@@ -76,12 +83,15 @@ public struct ServiceStore: Sendable {
                 let known = try connection.execute(
                     """
                     UPDATE services SET version = ?, revision = ?, report_count = report_count + 1,
-                        last_seen_at = CASE WHEN last_seen_at BETWEEN ? AND ? THEN last_seen_at ELSE ? END
+                        last_seen_at = CASE WHEN last_seen_at BETWEEN ? AND ? THEN last_seen_at ELSE ? END,
+                        dead_evidence = CASE WHEN dead_at <= ? THEN NULL ELSE dead_evidence END,
+                        dead_at = CASE WHEN dead_at <= ? THEN NULL ELSE dead_at END
                     WHERE host = ? AND binary_name = ?
                     """,
                     [
                         SQLValue(beat.version), .integer(revision), .integer(beat.at.microseconds),
                         .integer((beat.at + Self.disorder).microseconds), .integer(beat.at.microseconds),
+                        .integer(beat.at.microseconds), .integer(beat.at.microseconds),
                         .text(beat.host.rawValue), .text(beat.binary),
                     ])
                 guard known == 0 else { continue }
@@ -177,17 +187,18 @@ public struct ServiceStore: Sendable {
         }
     }
 
-    private static let columns = """
+    static let columns = """
         SELECT uuid, id, host, binary_name, version, report_count, last_seen_at, is_disabled, disabled_reason,
-            is_forced_down, created_at FROM services
+            is_forced_down, created_at, dead_at, dead_evidence FROM services
         """
 
-    private static func record(_ row: borrowing SQLRow) -> ServiceRecord {
+    static func record(_ row: borrowing SQLRow) -> ServiceRecord {
         ServiceRecord(
             uuid: row.text(0), id: row.int64(1), host: HostName(row.text(2)), binary: row.text(3),
             version: row.int(4), reportCount: row.int64(5),
             lastSeenAt: row.int64OrNil(6).map { Timestamp(microseconds: $0) }, isDisabled: row.bool(7),
             disabledReason: row.textOrNil(8), isForcedDown: row.bool(9),
-            createdAt: Timestamp(microseconds: row.int64(10)))
+            createdAt: Timestamp(microseconds: row.int64(10)),
+            deadAt: row.int64OrNil(11).map { Timestamp(microseconds: $0) }, deadEvidence: row.textOrNil(12))
     }
 }

@@ -10,6 +10,8 @@ public enum StoreError: FailureConvertible, Sendable, Hashable, CustomStringConv
     case otherMachine(host: HostName, known: String, given: String)
     /// The policy of the instance's server group forbids the host, for this reason.
     case groupPolicy(host: HostName, reason: String)
+    /// The host's agent is heard of, and nobody has declared it down.
+    case alive(host: HostName)
     /// Another change came first; `current` is the instance as it is now.
     case conflict(current: Instance)
 
@@ -25,6 +27,9 @@ public enum StoreError: FailureConvertible, Sendable, Hashable, CustomStringConv
                     + "this is the same machine, installed anew, delete its compute service first")
         case .groupPolicy(let host, let reason):
             Failure(.insufficientResources, "host \(host) \(reason)", isRetriable: true)
+        case .alive(let host):
+            Failure(
+                .conflict, "the agent of host \(host) is heard of: a host that is declared dead must be off or cut off")
         case .conflict(let current):
             Failure(.conflict, "instance \(current.id) has been changed by a newer request")
         }

@@ -33,10 +33,12 @@ public enum TaskKind {
     public static let revertMove = "revert_move"
     /// Has one host give back what it may have promised to a move; has no action of its own.
     public static let release = "release"
+    /// Starts a server of a host that is dead on another one.
+    public static let evacuate = "evacuate"
 
     public static let all: Set<String> = [
         build, delete, guest, rebuild, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
-        cacheImages, move, confirmMove, revertMove, release,
+        cacheImages, move, confirmMove, revertMove, release, evacuate,
     ]
 
     /// Those that need the guest's host.
@@ -216,7 +218,7 @@ public struct CleanupTaskState: Sendable, Hashable, Codable {
     }
 }
 
-/// State of a `move`, `confirm_move` or `revert_move` task. The API fills the first members, the conductor's steps the
+/// State of a `move`, `confirm_move`, `revert_move` or `evacuate` task. The API fills the first members, the conductor's steps the
 /// others.
 public struct MoveTaskState: Sendable, Hashable, Codable {
     public var instance: InstanceID
@@ -251,6 +253,8 @@ public struct MoveTaskState: Sendable, Hashable, Codable {
     public var image: ImageReference?
     /// How often the destination could not give back what it has.
     public var releases: Int?
+    /// Of an evacuation.
+    public var evacuation: EvacuationRequest?
 
     public init(
         instance: InstanceID, migration: MigrationID, newFlavor: Flavor? = nil, requestedHost: HostName? = nil,

@@ -52,6 +52,8 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
     case migrate
     case confirmResize
     case revertResize
+    /// To another host, because its own is dead.
+    case evacuate
     /// Set, change or delete metadata items.
     case changeMetadata
     /// Set or delete tags.
@@ -64,8 +66,8 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         .delete, .softDelete, .forceDelete, .restore, .start, .stop, .reboot(.soft), .reboot(.hard), .pause, .unpause,
         .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve, .shelveOffload, .unshelve, .lock, .unlock,
         .createImage, .createBackup, .changePassword, .attachInterface, .detachInterface, .triggerCrashDump,
-        .resetState, .resize, .migrate, .confirmResize, .revertResize, .changeMetadata, .changeTags, .consoleOutput,
-        .remoteConsole, .diagnostics,
+        .resetState, .resize, .migrate, .confirmResize, .revertResize, .evacuate, .changeMetadata, .changeTags,
+        .consoleOutput, .remoteConsole, .diagnostics,
     ]
 
     /// The name in refusals: "Cannot 'start' instance …".
@@ -101,6 +103,7 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         case .migrate: "migrate"
         case .confirmResize: "confirmResize"
         case .revertResize: "revertResize"
+        case .evacuate: "evacuate"
         case .changeMetadata: "update_instance_metadata"
         case .changeTags: "update_tags"
         case .consoleOutput: "get_console_output"
@@ -140,6 +143,7 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         case .migrate: .migrate
         case .confirmResize: .confirmResize
         case .revertResize: .revertResize
+        case .evacuate: .evacuate
         case .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics: nil
         }
     }

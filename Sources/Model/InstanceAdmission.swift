@@ -84,6 +84,11 @@ public struct InstanceAdmission: Sendable, Hashable {
         case .confirmResize: self.init([.resized], .resizeConfirming)
         // In ERROR, too: its source may not have had it again at the first try.
         case .revertResize: self.init([.resized, .error], .resizeReverting)
+        // Whatever its host was at is over. What is being deleted stays so: an evacuation would bring it back.
+        case .evacuate:
+            self.init(
+                [.active, .stopped, .error], tasks: .notDuring([.deleting, .softDeleting]), respectsLock: false,
+                .rebuilding)
         case .changeMetadata:
             self.init(
                 [.active, .paused, .suspended, .stopped], tasks: .any, needsHost: false, needsLaunched: false, nil)

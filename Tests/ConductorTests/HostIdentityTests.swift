@@ -79,8 +79,9 @@ struct HostIdentityTests {
         try await ControlPlane.with { plane in
             let host = try await plane.addHost("kvm1")
             let liveness = Liveness(
-                services: plane.database.services, hosts: plane.database.hosts, downAfter: .seconds(25),
-                patience: .seconds(25), now: WallClock.now())
+                services: plane.database.services, hosts: plane.database.hosts,
+                evacuations: plane.database.evacuations, downAfter: .seconds(25), patience: .seconds(25),
+                now: WallClock.now())
             let now = WallClock.now()
             try await liveness.record(.init(host: host.name, binary: "nova-compute", version: 1, sequence: 1), at: now)
             await liveness.flush(now: now)

@@ -14,6 +14,11 @@ struct OperationDefinitions: Sendable {
         PowerOffForRemoval(), UndefineDomain(), UnplugNetwork(), RemoveDisks(), CheckRemoval(),
     ]
 
+    static let takeIn: [any GuestStep<TakeInState>] = [
+        FindDisks(), FetchTakenInImage(), AdoptTakenInNetwork(), MakeTakenInDisks(), DefineTakenIn(), StartTakenIn(),
+    ]
+    static let discard: [any GuestStep<DiscardState>] = [PowerOffStale(), RemoveStaleDomain(), RemoveStaleDisks()]
+
     /// The root disk's copy on its way into the image service; nothing for a command without an order.
     static let snapshot: [any GuestStep<CommandState>] = [TakeSnapshot(), UploadSnapshot(), RemoveSnapshot()]
 
@@ -38,7 +43,7 @@ struct OperationDefinitions: Sendable {
         let shutDown = ShutDownGuest(grace: shutdownGrace)
         let shutDownForAWhile = ShutDownGuest(grace: shutdownGrace, isTemporary: true)
         return switch kind {
-        case .build, .delete, .reserve, .setAside, .takeOver, .release, .forget, .takeBack: []
+        case .build, .delete, .reserve, .setAside, .takeOver, .release, .forget, .takeBack, .takeIn, .discard: []
         case .start, .restore: [RedefineDomain(), PowerOnGuest()]
         case .stop: [shutDown]
         case .softDelete: [ResetGuest(isTemporary: true)]
@@ -75,6 +80,8 @@ struct OperationDefinitions: Sendable {
         switch kind {
         case .build: build.map(\.name)
         case .delete: delete.map(\.name)
+        case .takeIn: takeIn.map(\.name)
+        case .discard: discard.map(\.name)
         default:
             command(kind, shutdownGrace: .zero, rebootGrace: .zero).map(\.name)
                 + move(kind, shutdownGrace: .zero).map(\.name)
@@ -91,6 +98,14 @@ struct OperationDefinitions: Sendable {
             TaskDefinition<DeleteState>(
                 kind: OperationKind.delete.rawValue, steps: Self.delete.map { timed($0) },
                 finished: { state, row, end in try await ending.delete(&state, row, end) }))
+        engine.register(
+            TaskDefinition<TakeInState>(
+                kind: OperationKind.takeIn.rawValue, steps: Self.takeIn.map { timed($0) },
+                finished: { state, row, end in try await ending.takeIn(&state, row, end) }))
+        engine.register(
+            TaskDefinition<DiscardState>(
+                kind: OperationKind.discard.rawValue, steps: Self.discard.map { timed($0) },
+                finished: { state, row, end in try await ending.discard(&state, row, end) }))
         for kind in OperationKind.allCases {
             let steps = Self.command(kind, shutdownGrace: tools.shutdownGrace, rebootGrace: tools.rebootGrace)
             let parts = Self.move(kind, shutdownGrace: tools.shutdownGrace)

@@ -32,11 +32,7 @@ struct HostPart: Sendable {
         guard let move = instance.move else {
             throw Failure(.conflict, "instance \(instance.id) is not being moved")
         }
-        var record = instance
-        // The same words each time that it is sent: what a report meanwhile changes is nothing to the host.
-        (record.postponedReport, record.updatedAt, record.userData) = (nil, record.createdAt, nil)
-        (record.move, record.taskState, record.progress) = (nil, nil, 0)
-        let sent = record
+        let sent = Self.record(of: instance, withUserData: false)
         let isSameHost = move.destination == move.source
         let epoch = state.dispatchedEpoch
         let progress = try await command.progress(
@@ -47,6 +43,28 @@ struct HostPart: Sendable {
                 header: header, migration: move.migration, order: order, instance: sent, vmState: move.formerVMState,
                 isSameHost: isSameHost)
         }
+        return await judge(
+            progress, of: host, since: epoch, doing: order.name, within: order.hostLimit, &state,
+            isWaitedFor: isWaitedFor, context)
+    }
+
+    /// The record as a host gets it: the same words each time that it is sent, since what a report changes meanwhile is
+    /// nothing to the host.
+    static func record(of instance: Instance, withUserData: Bool) -> Instance {
+        var record = instance
+        (record.postponedReport, record.updatedAt) = (nil, record.createdAt)
+        if !withUserData { record.userData = nil }
+        (record.move, record.taskState, record.progress) = (nil, nil, 0)
+        return record
+    }
+
+    /// What follows from how far a host is with what it was told.
+    ///
+    /// - Parameter epoch: `dispatchedEpoch` before the host was asked.
+    func judge(
+        _ progress: CommandProgress, of host: HostName, since epoch: Int64?, doing what: String, within limit: Duration,
+        _ state: inout MoveTaskState, isWaitedFor: Bool, _ context: StepContext
+    ) async -> PartProgress {
         let now = context.now()
         if state.sentAt == nil || state.dispatchedEpoch != epoch { state.sentAt = now }
         switch progress {
@@ -80,11 +98,11 @@ struct HostPart: Sendable {
                 state.beginPart()
                 return .lost(Failure(.unreachable, "host \(host) went down during the move"))
             }
-            guard let sentAt = state.sentAt, now.since(sentAt) < order.hostLimit else {
+            guard let sentAt = state.sentAt, now.since(sentAt) < limit else {
                 state.beginPart()
                 return .lost(
                     Failure(
-                        .timeout, "host \(host) has not ended \(order.name) within \(order.hostLimit.inSeconds) s"))
+                        .timeout, "host \(host) has not ended \(what) within \(limit.inSeconds) s"))
             }
             return .waiting(.wait(until: now + .seconds(10)))
         }

@@ -22,8 +22,10 @@ public enum Heartbeat: RPCMethod {
     public struct Result: Sendable, Hashable, Codable {
         /// The conductor's clock, for the doctor's comparison.
         public var now: Timestamp
+        /// Set when the host is not heard before it has answered for what was evacuated from it (`ListEvacuated`).
+        public var mustAnswer: Bool?
 
-        public init(now: Timestamp) { self.now = now }
+        public init(now: Timestamp, mustAnswer: Bool? = nil) { (self.now, self.mustAnswer) = (now, mustAnswer) }
     }
     public static let name = "conductor.heartbeat"
     public static let kind = RPCKind.call
@@ -159,6 +161,8 @@ public enum ReportOperation: RPCMethod {
         public var endedAt: Timestamp
         /// In one count with `ReportInstance`'s, so that the newer of the two wins however late it comes.
         public var sequence: Int64?
+        /// Of a guest that was taken in: whether it stands on the disks that it had on its former host.
+        public var sharesDisks: Bool?
 
         public init(
             header: CommandHeader, host: HostName, failure: Failure?, vmState: VMState? = nil, powerState: PowerState,
