@@ -36,8 +36,7 @@ actor Evacuations {
         var generator = SystemRandomNumberGenerator()
         while true {
             do {
-                for evacuated in try await ask() { _ = try await dispatcher.discard(evacuated) }
-                return
+                return try await begin()
             } catch let failure as Failure {
                 if attempt == 0 {
                     log.notice(
@@ -47,6 +46,10 @@ actor Evacuations {
                 try await AlarmClock().sleep(for: Self.pauses.backoff(after: attempt, using: &generator))
             }
         }
+    }
+
+    private func begin() async throws {
+        for evacuated in try await ask() { _ = try await dispatcher.discard(evacuated) }
     }
 
     /// Returns when nothing that was evacuated is left here, and the conductor knows it. Throws when no conductor answers.
@@ -61,25 +64,31 @@ actor Evacuations {
             for item in evacuated {
                 if try await isDone(item) { gone.append(item.migration) } else { isAllGone = false }
             }
-            do {
-                if !gone.isEmpty {
-                    _ = try await client.call(ConfirmEvacuated.self, .init(host: host, migrations: gone))
-                    log.notice("what was evacuated has been removed", ["count": gone.count])
-                }
-                if isAllGone { continue }
-            } catch let failure where failure.kind == .conflict {
-                // Something has changed since it was asked for.
-            }
+            if try await isConfirmed(gone), isAllGone { continue }
             attempt += 1
             try await AlarmClock().sleep(for: Self.pauses.backoff(after: min(attempt, 2), using: &generator))
         }
     }
 
+    /// `false` when something has changed since it was asked for.
+    private func isConfirmed(_ gone: [MigrationID]) async throws -> Bool {
+        guard !gone.isEmpty else { return true }
+        do {
+            _ = try await client.call(ConfirmEvacuated.self, .init(host: host, migrations: gone))
+        } catch {
+            guard error.kind == .conflict else { throw error }
+            return false
+        }
+        log.notice("what was evacuated has been removed", ["count": gone.count])
+        return true
+    }
+
     private func ask() async throws -> [ListEvacuated.Evacuated] {
         do {
             return try await client.call(ListEvacuated.self, .init(host: host)).evacuated
-        } catch let failure where failure.kind == .methodNotFound {
+        } catch {
             // Conductors of an earlier release evacuate nothing.
+            guard error.kind == .methodNotFound else { throw error }
             return []
         }
     }
@@ -111,17 +120,18 @@ actor Evacuations {
 
     /// Why an operation failed, when it has ended.
     private func end(of id: TaskID) async throws -> Failure? {
-        func outcome() async throws -> OperationOutcome? {
-            guard let operation = try await journal.database.read({ try $0.operation(id) }) else {
-                throw Failure(.internalError, "operation \(id) is not on record")
-            }
-            return operation.outcome
-        }
-        if let outcome = try await outcome() { return outcome.failure }
+        if let outcome = try await outcome(of: id) { return outcome.failure }
         for await _ in ends {
-            if let outcome = try await outcome() { return outcome.failure }
+            if let outcome = try await outcome(of: id) { return outcome.failure }
         }
         throw CancellationError()
+    }
+
+    private func outcome(of id: TaskID) async throws -> OperationOutcome? {
+        guard let operation = try await journal.database.read({ try $0.operation(id) }) else {
+            throw Failure(.internalError, "operation \(id) is not on record")
+        }
+        return operation.outcome
     }
 }
 

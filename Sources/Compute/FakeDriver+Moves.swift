@@ -116,6 +116,7 @@ extension FakeDriver {
             }
             state.takenOver[id] = nil
             state.disks.remove(id)
+            state.configDrives.removeValue(forKey: id)
         }
     }
 

@@ -6,7 +6,7 @@ internal import Telemetry
 /// An operator's word that a host is dead.
 extension AdminRoutes {
     mutating func addHostDeath(downAfter: Duration) {
-        let database = database
+        let (database, now) = (database, now)
         add(.post, "/hosts/{name}/confirm-dead", rule: "apus:hosts") { request in
             let host = HostName(request.parameters["name"] ?? "")
             var (fields, _) = try BodyFields.body(request.bytes, member: "confirm_dead")
@@ -17,7 +17,8 @@ extension AdminRoutes {
             }
             let service: ServiceRecord
             do {
-                service = try await database.services.confirmDead(host, evidence: evidence, downAfter: downAfter)
+                service = try await database.services.confirmDead(
+                    host, evidence: evidence, downAfter: downAfter, now: now())
             } catch StoreError.notFound {
                 throw APIError.notFound("Compute host \(host) could not be found.")
             } catch StoreError.alive {

@@ -32,6 +32,7 @@ struct ReportService: Sendable {
     let now: Now
     private let log = Logger("conductor")
     private let tooOld = Told()
+    private let silenced = Told()
 
     init(
         database: ControlDatabase, engine: TaskEngine, liveness: Liveness, tickets: ImageTicketAuthority,
@@ -46,6 +47,10 @@ struct ReportService: Sendable {
             try requireSelf(params.host, call, mayBeService: true)
             if params.binary == "nova-compute" { try requireRelease(params.version, of: params.host) }
             if params.binary == "nova-compute", await liveness.mustAnswer(params.host) {
+                if silenced.isFirst(params.host) {
+                    log.warning(
+                        "a host is not heard before it has removed what was evacuated from it", ["host": params.host])
+                }
                 return .init(now: now(), mustAnswer: true)
             }
             do {

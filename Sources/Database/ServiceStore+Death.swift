@@ -7,8 +7,10 @@ extension ServiceStore {
     ///
     /// - Throws: `.notFound` without a compute service of that host; `.alive` while its agent is heard of and nobody has
     ///   declared it down.
-    public func confirmDead(_ host: HostName, evidence: String, downAfter: Duration) async throws -> ServiceRecord {
-        let (requestID, now) = (RequestScope.current, database.now())
+    public func confirmDead(
+        _ host: HostName, evidence: String, downAfter: Duration, now: Timestamp
+    ) async throws -> ServiceRecord {
+        let requestID = RequestScope.current
         return try await database.write { connection in
             guard
                 var service = try connection.first(

@@ -1,5 +1,6 @@
 internal import Compute
 public import Model
+internal import Telemetry
 
 extension LibvirtDriver {
     public func seesDisks(_ id: InstanceID, besides migration: MigrationID) async throws -> Bool {

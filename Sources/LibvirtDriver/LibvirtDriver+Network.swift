@@ -38,7 +38,7 @@ extension LibvirtDriver {
         books.withLock { books in
             if let known = books[network] { return known }
             let made = AddressBook(
-                network: network, folder: instancesPath + "/_networks",
+                network: network, folder: networksFolder.withLock { $0 },
                 spares: configuration[LibvirtDriverOptions.spareAddresses], files: files,
                 access: AddressBook.Access(
                     connection: { [unowned self] in try await connection(.work) },

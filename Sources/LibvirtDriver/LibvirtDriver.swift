@@ -26,6 +26,8 @@ public final class LibvirtDriver: VirtDriver {
     let configuration: Configuration
     /// Where the folders of the instances are.
     let instancesPath: String
+    /// Of the records of addresses.
+    let networksFolder: Mutex<String>
     let binding: NetworkBinding
     let files = BlockingExecutor(name: "driver-files", threads: 4)
     let directory = DomainDirectory()
@@ -76,6 +78,7 @@ public final class LibvirtDriver: VirtDriver {
         self.soleRole = soleRole
         let instancesPath = LibvirtDriverOptions.resolvedInstancesPath(configuration)
         self.instancesPath = instancesPath
+        networksFolder = Mutex(instancesPath + "/" + NetworksFolder.name)
         diskMeter = DiskMeter(files: files, clock: clock) { () throws(Failure) in
             try Self.diskSpace(at: instancesPath)
         }
@@ -107,6 +110,10 @@ public final class LibvirtDriver: VirtDriver {
             files: files)
         try await files.run { () throws(Failure) in try Files.makeFolder(instancesPath, mode: 0o711) }
         try await letQEMUPass()
+        let networks = try await files.run { () throws(Failure) in
+            try NetworksFolder.own(in: instancesPath, host: hostName)
+        }
+        networksFolder.withLock { $0 = networks }
         try await cache.open()
         let host = host
         // Goes on after a failure, so that another `start()` finds what it has reached meanwhile.

@@ -69,6 +69,7 @@ struct AdmissionMatrixTests {
         case .migrate: return action("migrate")
         case .confirmResize: return action("confirmResize", .null, 204)
         case .revertResize: return action("revertResize")
+        case .evacuate: return action("evacuate", [:], 200)
         case .changeMetadata: return (.post, "/metadata", ["metadata": ["a": "b"]], 200)
         case .changeTags: return (.put, "/tags/t", nil, 201)
         case .consoleOutput: return action("os-getConsoleOutput", [:], 200)
@@ -82,10 +83,12 @@ struct AdmissionMatrixTests {
     private static let id = "cccccccc-1111-4111-8111-111111111111"
     private static let nic = NetworkInterface(network: "default", macAddress: "fa:16:3e:00:00:01")
     private static var port: String { nic.portID(in: InstanceID(id)) }
-    private static let adminOnly: Set<InstanceRequest> = [.shelveOffload, .resetState, .diagnostics, .migrate]
+    private static let adminOnly: Set<InstanceRequest> = [
+        .shelveOffload, .resetState, .diagnostics, .migrate, .evacuate,
+    ]
 
     /// An instance in that state, on a host, as nothing but the row says.
-    private static func instance(_ situation: Situation) -> Instance {
+    private static func instance(_ situation: Situation, for request: InstanceRequest? = nil) -> Instance {
         var made = Instance(
             id: InstanceID(id), number: 1, projectID: ProjectID("p1"), userID: UserID("u-p1"), name: "web",
             hostname: "web", flavor: Flavor(id: FlavorID("42"), name: "f", vcpus: 1, memoryMiB: 64, rootGiB: 1),
@@ -100,6 +103,8 @@ struct AdmissionMatrixTests {
         made.move = PendingMove(
             migration: MigrationID("dddddddd-1111-4111-8111-111111111111"), type: .resize, source: HostName("kvm1"),
             formerFlavor: made.flavor, formerVMState: .active)
+        // What two hosts have something of is evacuated from neither.
+        if request == .evacuate { made.move = nil }
         made.shelved = ShelvedRecord(imageID: ImageID(ComputeFixture.image), host: made.host, at: ComputeFixture.start)
         return made
     }
@@ -115,10 +120,15 @@ struct AdmissionMatrixTests {
                 operationPatience: .zero))
         let (method, path, body, admitted) = Self.call(request)
         _ = try await cloud.database.instances.create([Self.instance(Self.situations[0])], actions: [], tasks: [])
+        if request == .evacuate {
+            try await cloud.addHost()
+            let host = try #require(try await cloud.database.services.list().first)
+            _ = try await cloud.database.services.change(uuid: host.uuid, isForcedDown: true)
+        }
         var wrong: [String] = []
         var obstacles: Set<InvalidState.Obstacle> = []
         for situation in Self.situations where situation.isAdmin || !Self.adminOnly.contains(request) {
-            let before = Self.instance(situation)
+            let before = Self.instance(situation, for: request)
             _ = try await cloud.database.instances.update(before.id, now: ComputeFixture.start) { $0 = before }
             let reply = await cloud.send(
                 method, "servers/\(Self.id)\(path)", as: situation.isAdmin ? "p1/admin" : "p1/member", at: "2.62", body)
@@ -190,7 +200,8 @@ struct AdmissionMatrixTests {
     }
 
     private static let clashes: [Clash] = {
-        let setting = InstanceRequest.allCases.filter { InstanceAdmission($0).taskState != nil }
+        // An evacuation needs a host that is dead, the others one that is up.
+        let setting = InstanceRequest.allCases.filter { InstanceAdmission($0).taskState != nil && $0 != .evacuate }
         return setting.indices.flatMap { index -> [Clash] in
             setting[index...].compactMap { second -> Clash? in
                 let first = setting[index]

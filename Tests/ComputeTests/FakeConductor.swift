@@ -23,6 +23,8 @@ final class FakeConductor: Sendable {
         /// The bytes that came whole, by image.
         var uploads: [String: [UInt8]] = [:]
         var uploadAttempts = 0
+        /// The evacuations that were answered for.
+        var confirmed: [MigrationID] = []
         /// The instances that were asked about.
         var described: [InstanceID] = []
     }
@@ -44,6 +46,10 @@ final class FakeConductor: Sendable {
         var hostRefusal: Failure?
         /// Whether no base of a change is known, as in a database that was restored.
         var forgetsHosts = false
+        /// What the host has to answer for.
+        var evacuated: [ListEvacuated.Evacuated] = []
+        /// Whether heartbeats are answered with that.
+        var mustAnswer = false
         /// What heartbeats are answered with; `nil` takes them.
         var heartbeatRefusal: Failure?
     }
@@ -91,8 +97,19 @@ final class FakeConductor: Sendable {
             name: "conductor", verifier: HostVerifier(), idempotency: MemoryIdempotencyStore(), now: WallClock.now)
         server.register(Heartbeat.self, allowed: [.host]) { params, _ in
             if let refusal = self.state.withLock({ $0.script.heartbeatRefusal }) { throw refusal }
+            if self.state.withLock({ $0.script.mustAnswer && !$0.script.evacuated.isEmpty }) {
+                return Heartbeat.Result(now: WallClock.now(), mustAnswer: true)
+            }
             self.hear { $0.heartbeats.append(params) }
             return Heartbeat.Result(now: WallClock.now())
+        }
+        server.register(ListEvacuated.self, allowed: [.host]) { _, _ in
+            ListEvacuated.Result(evacuated: self.state.withLock { $0.script.evacuated })
+        }
+        server.register(ConfirmEvacuated.self, allowed: [.host]) { params, _ in
+            self.script { script in script.evacuated.removeAll { params.migrations.contains($0.migration) } }
+            self.hear { $0.confirmed += params.migrations }
+            return RPCConfirmation()
         }
         server.register(ReportHost.self, allowed: [.host]) { params, _ in
             if let refusal = self.state.withLock({ $0.script.hostRefusal }) { throw refusal }

@@ -26,6 +26,9 @@ final class PlayedHost: Sendable {
         var versions: [RPCVersion?] = []
         var operations: [OperateGuest.Params] = []
         var moves: [MoveGuest.Params] = []
+        var takeIns: [TakeInGuest.Params] = []
+        /// What is said of the disks of a guest that was taken in.
+        var sharesDisks = false
         /// What was asked to be cached, and how often the host answers that it is not there yet.
         var cached: [CacheImage.Params] = []
         var cacheDelays = 0
@@ -76,6 +79,10 @@ final class PlayedHost: Sendable {
             self.state.withLock { $0.moves.append(params) }
             let isThere = ["take_over", "take_back"].contains(params.order.name)
             return try await self.take(params.order.name, params.header, then: isThere ? params.vmState : nil)
+        }
+        rpc.register(TakeInGuest.self, allowed: [.conductor]) { params, _ in
+            self.state.withLock { $0.takeIns.append(params) }
+            return try await self.take("take_in", params.header, then: params.vmState)
         }
         rpc.register(CancelOperation.self, allowed: [.conductor]) { params, _ in
             try await self.take("cancel", params.header)
@@ -217,13 +224,13 @@ final class PlayedHost: Sendable {
         _ header: CommandHeader, _ failure: Failure? = nil, vmState: VMState? = nil, sequence: Int64? = nil,
         interfaces: [NetworkInterface]? = nil
     ) async throws {
-        _ = try await conductor.call(
-            ReportOperation.self,
-            .init(
-                header: header, host: name, failure: failure, vmState: vmState,
-                powerState: failure == nil ? .running : .noState,
-                interfaces: interfaces, launchedAt: failure == nil ? WallClock.now() : nil, steps: [],
-                endedAt: WallClock.now(), sequence: sequence))
+        var report = ReportOperation.Params(
+            header: header, host: name, failure: failure, vmState: vmState,
+            powerState: failure == nil ? .running : .noState,
+            interfaces: interfaces, launchedAt: failure == nil ? WallClock.now() : nil, steps: [],
+            endedAt: WallClock.now(), sequence: sequence)
+        report.sharesDisks = state.withLock { $0.sharesDisks }
+        _ = try await conductor.call(ReportOperation.self, report)
     }
 
     /// Reports what became of a guest by itself.
