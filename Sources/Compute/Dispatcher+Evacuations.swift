@@ -67,7 +67,8 @@ extension Dispatcher {
             let lane = try connection.lane(id)
             if let last = lane.last, last.id.rawValue.hasPrefix(name) { return (last.id, []) }
             let operation = OperationRecord(
-                id: TaskID("\(name)\(requestID).\(OperationKind.discard.rawValue)"), kind: .discard, instance: id, task: nil,
+                id: TaskID("\(name)\(requestID).\(OperationKind.discard.rawValue)"), kind: .discard, instance: id,
+                task: nil,
                 fence: fence, requestID: requestID, acceptedAt: now())
             try connection.insert(operation)
             try rows.insert(operation, state, isFirst: lane.isEmpty, on: connection)

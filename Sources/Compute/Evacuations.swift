@@ -107,7 +107,8 @@ actor Evacuations {
                 ["instance": id, "migration": evacuated.migration.rawValue])
             if let failure = try await end(of: operation) { throw failure }
             if evacuated.isGone, evacuated.sharesDisks == nil {
-                log.warning("nobody knows whether the disks of an evacuated instance are in use; they stay", ["instance": id])
+                log.warning(
+                    "nobody knows whether the disks of an evacuated instance are in use; they stay", ["instance": id])
             }
             return evacuated.isGone
         } catch let failure as Failure {

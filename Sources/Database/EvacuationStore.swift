@@ -83,6 +83,7 @@ public struct EvacuationStore: Sendable {
                 let known = try connection.execute(
                     "DELETE FROM evacuations WHERE migration_id = ? AND source_host = ?",
                     [.text(id.rawValue), .text(host.rawValue)])
+                if known > 0 { try Self.noteService(of: host, connection) }
                 guard known > 0, var migration = try MigrationStore.find(id, connection), migration.status == .done
                 else { continue }
                 (migration.status, migration.updatedAt) = (.completed, now)
@@ -108,9 +109,22 @@ public struct EvacuationStore: Sendable {
                 .integer(record.generation), SQLValue(record.sharesDisks),
                 .integer(now.microseconds),
             ])
+        try noteService(of: record.source, connection)
     }
 
     static func remove(_ id: MigrationID, _ connection: SQLConnection) throws {
+        let source = try connection.first(
+            "SELECT source_host FROM evacuations WHERE migration_id = ?", [.text(id.rawValue)]
+        ) { HostName($0.text(0)) }
+        guard let source else { return }
         try connection.execute("DELETE FROM evacuations WHERE migration_id = ?", [.text(id.rawValue)])
+        try noteService(of: source, connection)
+    }
+
+    /// Whether the host is up may have changed: who has read its service reads it again.
+    private static func noteService(of host: HostName, _ connection: SQLConnection) throws {
+        try connection.execute(
+            "UPDATE services SET revision = ? WHERE host = ? AND binary_name = 'nova-compute'",
+            [.integer(try Counter.serviceRevision.next(connection)), .text(host.rawValue)])
     }
 }

@@ -23,12 +23,16 @@ public struct ServiceRecord: Sendable, Hashable {
     /// By what the operator knows it.
     public var deadEvidence: String?
 
+    /// Whether the host has evacuations to answer for; it is not up before.
+    public var mustAnswer: Bool
+
     /// Whether an operator says that nothing runs on the host. That it is silent says nothing of the kind.
     public var isKnownDead: Bool { isForcedDown || deadAt != nil }
 
-    /// Whether the service may be used at `now`: heard of within `downAfter`, and not declared down.
+    /// Whether the service may be used at `now`: heard of within `downAfter`, not declared down, and
+    /// with nothing to answer for.
     public func isUp(now: Timestamp, downAfter: Duration) -> Bool {
-        guard !isForcedDown, let lastSeenAt else { return false }
+        guard !isForcedDown, !mustAnswer, let lastSeenAt else { return false }
         return Self.isFresh(lastSeenAt, now: now, downAfter: downAfter)
     }
 
@@ -189,7 +193,9 @@ public struct ServiceStore: Sendable {
 
     static let columns = """
         SELECT uuid, id, host, binary_name, version, report_count, last_seen_at, is_disabled, disabled_reason,
-            is_forced_down, created_at, dead_at, dead_evidence FROM services
+            is_forced_down, created_at, dead_at, dead_evidence,
+            (SELECT count(*) FROM evacuations WHERE source_host = services.host)
+        FROM services
         """
 
     static func record(_ row: borrowing SQLRow) -> ServiceRecord {
@@ -199,6 +205,7 @@ public struct ServiceStore: Sendable {
             lastSeenAt: row.int64OrNil(6).map { Timestamp(microseconds: $0) }, isDisabled: row.bool(7),
             disabledReason: row.textOrNil(8), isForcedDown: row.bool(9),
             createdAt: Timestamp(microseconds: row.int64(10)),
-            deadAt: row.int64OrNil(11).map { Timestamp(microseconds: $0) }, deadEvidence: row.textOrNil(12))
+            deadAt: row.int64OrNil(11).map { Timestamp(microseconds: $0) }, deadEvidence: row.textOrNil(12),
+            mustAnswer: row.int64(13) > 0 && row.text(3) == "nova-compute")
     }
 }

@@ -121,7 +121,9 @@ struct AdmissionMatrixTests {
         let (method, path, body, admitted) = Self.call(request)
         _ = try await cloud.database.instances.create([Self.instance(Self.situations[0])], actions: [], tasks: [])
         if request == .evacuate {
-            try await cloud.addHost()
+            try await cloud.database.services.record([
+                ServiceHeartbeat(host: HostName("kvm1"), binary: "nova-compute", version: 1, at: ComputeFixture.start)
+            ])
             let host = try #require(try await cloud.database.services.list().first)
             _ = try await cloud.database.services.change(uuid: host.uuid, isForcedDown: true)
         }

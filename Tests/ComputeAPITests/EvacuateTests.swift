@@ -25,7 +25,8 @@ struct EvacuateTests {
         #expect(try await cloud.database.evacuations.hosts().isEmpty)
     }
 
-    @Test("A host that is declared down, or confirmed dead, is left: task, migration, action and evidence are written",
+    @Test(
+        "A host that is declared down, or confirmed dead, is left: task, migration, action and evidence are written",
         arguments: [true, false])
     func accepted(isForcedDown: Bool) async throws {
         let cloud = try await ComputeFixture()
@@ -65,15 +66,18 @@ struct EvacuateTests {
         #expect(try await cloud.database.instances.find(server.id)?.move?.formerVMState == .active)
     }
 
-    @Test("Each version has its own words", arguments: [
-        ("2.13", #"{"onSharedStorage":"False"}"#, 200), ("2.13", #"{}"#, 400),
-        ("2.13", #"{"onSharedStorage":true,"adminPass":"x"}"#, 400), ("2.13", #"{"onSharedStorage":true,"force":true}"#, 400),
-        ("2.14", #"{"onSharedStorage":true}"#, 400), ("2.14", #"{"adminPass":"x"}"#, 200),
-        ("2.28", #"{"force":true,"host":"kvm2"}"#, 400), ("2.29", #"{"force":true,"host":"kvm2"}"#, 200),
-        ("2.29", #"{"force":true}"#, 400), ("2.67", #"{"force":false}"#, 200), ("2.68", #"{"force":false}"#, 400),
-        ("2.80", #"{"host":"kvm1"}"#, 400), ("2.80", #"{"host":"kvm9"}"#, 400), ("2.80", #"{"host":"kvm2"}"#, 200),
-        ("2.80", #"{"more":1}"#, 400), ("2.80", "null", 400), ("2.95", #"{}"#, 200),
-    ])
+    @Test(
+        "Each version has its own words",
+        arguments: [
+            ("2.13", #"{"onSharedStorage":"False"}"#, 200), ("2.13", #"{}"#, 400),
+            ("2.13", #"{"onSharedStorage":true,"adminPass":"x"}"#, 400),
+            ("2.13", #"{"onSharedStorage":true,"force":true}"#, 400),
+            ("2.14", #"{"onSharedStorage":true}"#, 400), ("2.14", #"{"adminPass":"x"}"#, 200),
+            ("2.28", #"{"force":true,"host":"kvm2"}"#, 400), ("2.29", #"{"force":true,"host":"kvm2"}"#, 200),
+            ("2.29", #"{"force":true}"#, 400), ("2.67", #"{"force":false}"#, 200), ("2.68", #"{"force":false}"#, 400),
+            ("2.80", #"{"host":"kvm1"}"#, 400), ("2.80", #"{"host":"kvm9"}"#, 400), ("2.80", #"{"host":"kvm2"}"#, 200),
+            ("2.80", #"{"more":1}"#, 400), ("2.80", "null", 400), ("2.95", #"{}"#, 200),
+        ])
     func versions(version: String, body: String, status: Int) async throws {
         let cloud = try await ComputeFixture()
         let server = try await cloud.placed()
@@ -113,7 +117,9 @@ struct EvacuateTests {
         #expect(try await cloud.database.instances.find(server.id) == server)
     }
 
-    @Test("An operator's word that a host is dead is kept with its evidence, refused of one that is heard, and for others")
+    @Test(
+        "An operator's word that a host is dead is kept with its evidence, refused of one that is heard, and for others"
+    )
     func confirmDead() async throws {
         let cloud = try await ComputeFixture()
         try await cloud.addHost()
@@ -129,12 +135,13 @@ struct EvacuateTests {
         #expect(reply.status == 200 && reply.json["host"]?["dead_evidence"]?.text == "the rack has no power")
         let service = try await cloud.database.services.find(host: HostName("kvm1"), binary: "nova-compute")
         #expect(service?.isKnownDead == true && service?.isForcedDown == false)
-        let shown = await cloud.send(cloud.admin, .get, "/apus/v1/hosts/kvm1", as: "p1/admin")
+        let shown = await cloud.send(cloud.admin, .get, "/hosts/kvm1", as: "p1/admin")
         #expect(shown.json["host"]?["service"]?["dead_evidence"]?.text == "the rack has no power", "\(shown.json)")
         // Heard of again it is not dead any more.
         try await cloud.addHost()
         #expect(
-            try await cloud.database.services.find(host: HostName("kvm1"), binary: "nova-compute")?.isKnownDead == false)
+            try await cloud.database.services.find(host: HostName("kvm1"), binary: "nova-compute")?.isKnownDead == false
+        )
     }
 }
 
@@ -152,6 +159,6 @@ extension ComputeFixture {
     }
 
     fileprivate func confirmDead(_ host: String, _ body: JSON, as role: String = "admin") async -> Reply {
-        await send(admin, .post, "/apus/v1/hosts/\(host)/confirm-dead", as: "p1/\(role)", body)
+        await send(admin, .post, "/hosts/\(host)/confirm-dead", as: "p1/\(role)", body)
     }
 }

@@ -12,7 +12,8 @@ import Testing
 struct EvacuationTests {
     // MARK: - The destination
 
-    @Test("A guest is made afresh where its disks are not to be seen, and started from them where they are",
+    @Test(
+        "A guest is made afresh where its disks are not to be seen, and started from them where they are",
         arguments: [true, false])
     func takenIn(isShared: Bool) async throws {
         let bench = try Bench()
@@ -47,8 +48,11 @@ struct EvacuationTests {
         }
     }
 
-    @Test("What fails anywhere leaves nothing here, and never touches the disks of a shared folder",
-        arguments: [DriverCall.seesDisks, .prepareImage, .adoptNetwork, .beginTakingIn, .createDisks, .define, .powerOn],
+    @Test(
+        "What fails anywhere leaves nothing here, and never touches the disks of a shared folder",
+        arguments: [
+            DriverCall.seesDisks, .prepareImage, .adoptNetwork, .beginTakingIn, .createDisks, .define, .powerOn,
+        ],
         [true, false])
     func undone(failing call: DriverCall, isShared: Bool) async throws {
         guard !isShared || ![.beginTakingIn, .createDisks].contains(call) else { return }
@@ -129,7 +133,8 @@ struct EvacuationTests {
 
     // MARK: - The host that returns
 
-    @Test("A host that returns removes what was evacuated before it beats; disks that are the new guest's stay",
+    @Test(
+        "A host that returns removes what was evacuated before it beats; disks that are the new guest's stay",
         arguments: [true, false, nil] as [Bool?])
     func returned(sharesDisks: Bool?) async throws {
         let (gone, stays) = (Instance.test(), Instance.test())
@@ -344,7 +349,8 @@ extension AgentHandle {
     }
 
     /// Sends the order and waits for its end.
-    fileprivate func takesIn(_ evacuation: Evacuation, sharesDisks: Bool? = nil) async throws -> ReportOperation.Params {
+    fileprivate func takesIn(_ evacuation: Evacuation, sharesDisks: Bool? = nil) async throws -> ReportOperation.Params
+    {
         try await orders(evacuation, sharesDisks: sharesDisks)
         return try await conductor.outcome(of: evacuation.task.part("take_in"))
     }

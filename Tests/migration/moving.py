@@ -13,9 +13,13 @@ class Hosts:
         self.cloud, self.checks, self.client = cloud, checks, cloud.control.client()
         self.client.version = "compute 2.80"
 
+    def folder(self, host):
+        """Where a host has the folders of its instances."""
+        agent = self.cloud.agents[host]
+        return getattr(agent, "instances", None) or os.path.join(agent.state, "instances")
+
     def disk(self, host, identifier, aside=False):
-        folder = identifier + ("_resize" if aside else "")
-        return os.path.join(self.cloud.agents[host].state, "instances", folder, "disk")
+        return os.path.join(self.folder(host), identifier + ("_resize" if aside else ""), "disk")
 
     def image(self, path):
         """What qemu-img says of a disk that is in use or not."""
@@ -31,7 +35,7 @@ class Hosts:
         return done.returncode != 0 and done.stdout + done.stderr
 
     def console(self, host, identifier):
-        path = os.path.join(self.cloud.agents[host].state, "instances", identifier, "console.log")
+        path = os.path.join(self.folder(host), identifier, "console.log")
         if not os.path.exists(path):
             return ""
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -63,7 +67,7 @@ class Hosts:
 
     def left(self, host, identifier):
         """What a host still has of an instance."""
-        folder = os.path.join(self.cloud.agents[host].state, "instances")
+        folder = self.folder(host)
         names = [name for name in os.listdir(folder) if name.startswith(identifier)] if os.path.isdir(folder) else []
         state = self.states(host, identifier)
         return names + ([f"domain {state}"] if state else [])

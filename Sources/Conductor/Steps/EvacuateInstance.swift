@@ -56,7 +56,8 @@ struct ReserveForEvacuation: TaskStep {
                 state.tryNext(
                     after: host,
                     Failure(
-                        .unsupportedVersion, "the agent of host \(host) is of a release that evacuates nothing: upgrade it"))
+                        .unsupportedVersion,
+                        "the agent of host \(host) is of a release that evacuates nothing: upgrade it"))
                 continue
             }
             let instance = try await ledger.aimEvacuation(state.instance, at: host, context)
@@ -136,7 +137,8 @@ struct TakeInOnDestination: TaskStep {
             state.isLost = true
             throw Failure(
                 .unreachable,
-                "host \(destination), which was to take the instance in, is declared dead: evacuate the instance from it")
+                "host \(destination), which was to take the instance in, is declared dead: evacuate the instance from it"
+            )
         case .ended(let report):
             try await ledger.finishEvacuation(report, context)
             return .finish
