@@ -13,15 +13,18 @@ extension Command {
             `openstack server evacuate` does that.
             """,
         arguments: [ArgumentSpec(name: "HOST", help: "The host's name.")],
-        options: [OptionSpec(name: "evidence", value: "TEXT", help: "How you know that it is dead.")]
-    ) { invocation, context in
-        let name = invocation.arguments[0]
-        guard let evidence = invocation.value("evidence"), !evidence.isEmpty else {
-            throw CommandError.usage("--evidence TEXT is wanted: how you know that \(name) is dead")
-        }
-        let answer = try await context.client.apus(
-            .post, "/hosts/\(percentEncoded(name))/confirm-dead",
-            body: ["confirm_dead": ["evidence": .string(evidence)]])
-        context.show(answer, "\(name) is dead by your word: its servers can be evacuated.")
+        options: [OptionSpec(name: "evidence", value: "TEXT", help: "How you know that it is dead.")],
+        confirmDeadHost)
+}
+
+/// `apus host confirm-dead NAME`
+@Sendable func confirmDeadHost(_ invocation: Invocation, _ context: ClientContext) async throws {
+    let name = invocation.arguments[0]
+    guard let evidence = invocation.value("evidence"), !evidence.isEmpty else {
+        throw CommandError.usage("--evidence TEXT is wanted: how you know that \(name) is dead.")
     }
+    let answer = try await context.client.apus(
+        .post, "/hosts/\(percentEncoded(name))/confirm-dead",
+        body: ["confirm_dead": ["evidence": .string(evidence)]])
+    context.show(answer, "\(name) is dead by your word: its servers can be evacuated.")
 }

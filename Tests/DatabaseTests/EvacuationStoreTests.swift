@@ -4,7 +4,8 @@ import Testing
 
 @Suite("Evacuations, and who is dead")
 struct EvacuationStoreTests {
-    private let (source, other) = (HostName("a"), HostName("b"))
+    private let source = HostName("a")
+    private let other = HostName("b")
     private let migration = MigrationID("dddddddd-1111-4111-8111-111111111111")
 
     /// An instance on a host that is heard of, with an evacuation under way.
@@ -64,13 +65,14 @@ struct EvacuationStoreTests {
         "What was done is completed by the answer; what the new host says of the disks is kept",
         arguments: Engine.allCases)
     func completed(engine: Engine) async throws {
-        var (database, record) = try await evacuating(engine)
-        record.sharesDisks = true
-        let done = record
+        let (database, record) = try await evacuating(engine)
+        var done = record
+        done.sharesDisks = true
+        let written = done
         _ = try await database.instances.update(
-            record.instance, now: at(25), migrations: [.status(migration, .done), .evacuation(done)]
+            record.instance, now: at(25), migrations: [.status(migration, .done), .evacuation(written)]
         ) { _ in }
-        #expect(try await database.evacuations.list(from: source) == [done])
+        #expect(try await database.evacuations.list(from: source) == [written])
         try await database.evacuations.confirm([migration], by: source, now: at(30))
         let found = try await database.migrations.find(migration)
         #expect(found?.status == .completed && found?.updatedAt == at(30))
