@@ -14,7 +14,7 @@ private let first = MigrationID("aaaaaaaa-2222-4333-8444-555555555555")
 private let second = MigrationID("bbbbbbbb-2222-4333-8444-555555555555")
 
 /// One host: a driver over libvirt's test driver, which opens no disk, with a folder of its own.
-private final class MoveBench: Sendable {
+final class MoveBench: Sendable {
     static let image = (0..<70_000).map { UInt8(truncatingIfNeeded: $0 &* 13) }
 
     let folder: TemporaryFolder
