@@ -34,14 +34,17 @@ struct EvacuationTests {
             let told = try await cloud.home.evacuated()
             #expect(told.map(\.instance) == [cloud.id] && told.map(\.migration) == [cloud.migration])
             #expect(told.allSatisfy { $0.isGone && $0.sharesDisks == true && $0.generation == after.fence.generation })
-            let seen = try await cloud.service().lastSeenAt
-            #expect(try await cloud.home.mustAnswer())
-            try await Task.sleep(for: .milliseconds(1_200))
-            #expect(try await cloud.service().lastSeenAt == seen)
+            _ = try await eventually("the conductor to know") { try await cloud.home.mustAnswer() ? true : nil }
+            let uuid = try await cloud.service().uuid
+            let lifted = try await cloud.plane.database.services.change(uuid: uuid, isForcedDown: false)
+            #expect(lifted.mustAnswer && !lifted.isUp(now: WallClock.now(), downAfter: .seconds(25)))
             try await cloud.home.confirm([cloud.migration])
             #expect(try await cloud.home.evacuated().isEmpty)
             #expect(try await cloud.record().status == .completed)
             #expect(try await !cloud.home.mustAnswer())
+            _ = try await eventually("the host to be up") {
+                try await cloud.service().isUp(now: WallClock.now(), downAfter: .seconds(25)) ? true : nil
+            }
             #expect(try await cloud.plane.database.check().isEmpty)
         }
     }
