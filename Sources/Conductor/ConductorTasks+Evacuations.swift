@@ -16,7 +16,7 @@ extension ConductorTasks {
                         ledger: ledger, selection: HostSelection(scheduler: scheduler, liveness: liveness),
                         images: imageStorage, alternates: maxAttempts - 1),
                     ReserveForEvacuation(ledger: ledger, part: part, images: imageStorage, releases: releases),
-                    TakeInOnDestination(ledger: ledger, part: part, releases: releases),
+                    TakeInOnDestination(ledger: ledger, part: part),
                     GiveUpEvacuation(ledger: ledger, part: part),
                 ]
             ) { try await evacuationEnded(&$0, $1, $2, on: engine) })

@@ -101,7 +101,6 @@ struct TakeInOnDestination: TaskStep {
     let canCancel = false
     let ledger: InstanceLedger
     let part: HostPart
-    let releases: ReleaseQueue
 
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         let instance = try await ledger.current(state.instance, context)
