@@ -58,4 +58,10 @@ static inline void *apus_curl_private(CURL *easy) {
     return value;
 }
 
+// Of a connection without transfer; -1 when there is none.
+static inline int apus_curl_socket(CURL *easy) {
+    curl_socket_t socket = CURL_SOCKET_BAD;
+    return curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &socket) == CURLE_OK ? (int)socket : -1;
+}
+
 #endif

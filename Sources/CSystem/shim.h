@@ -157,9 +157,61 @@ static inline int apus_open(const char *path, int flags, mode_t mode) { return o
 
 // Constants of sys/socket.h belong to whichever module meets the header first, which differs between builds.
 static inline int apus_shutdown(int fd) { return shutdown(fd, SHUT_RDWR); }
+static inline int apus_shutdown_writing(int fd) { return shutdown(fd, SHUT_WR); }
+static const int apus_no_signal = MSG_NOSIGNAL;
+
+// Has a TCP connection break within half a minute when the other machine is gone, or the wire: 0, or -1 with errno.
+static inline int apus_keep_alive(int fd) {
+    int on = 1, idle = 10, interval = 5, count = 3, milliseconds = 30000;
+    if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) != 0) return -1;
+    if (setsockopt(fd, IPPROTO_TCP, 4 /* TCP_KEEPIDLE */, &idle, sizeof idle) != 0) return -1;
+    if (setsockopt(fd, IPPROTO_TCP, 5 /* TCP_KEEPINTVL */, &interval, sizeof interval) != 0) return -1;
+    if (setsockopt(fd, IPPROTO_TCP, 6 /* TCP_KEEPCNT */, &count, sizeof count) != 0) return -1;
+    return setsockopt(fd, IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT */, &milliseconds, sizeof milliseconds);
+}
+
+// A socket that is connected to the unix socket at `path`, or listens there (then the file is made anew, for its owner
+// alone): the descriptor, close-on-exec, or -1 with errno.
+static inline int apus_unix_socket(const char *path, int listens) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    int done;
+    if (listens) {
+        if (unlink(path) != 0 && errno != ENOENT) {
+            done = -1;
+        } else {
+            done = bind(fd, (struct sockaddr *)&address, sizeof address);
+            if (done == 0) done = listen(fd, 64);
+        }
+    } else {
+        done = connect(fd, (struct sockaddr *)&address, sizeof address);
+    }
+    if (done == 0) return fd;
+    int code = errno;
+    close(fd);
+    errno = code;
+    return -1;
+}
 static inline int apus_set_nonblocking(int fd) {
     int flags = fcntl(fd, F_GETFL);
     return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static inline int apus_set_blocking(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+// How long a read on a socket that blocks may take.
+static inline int apus_receive_timeout(int fd, int seconds) {
+    struct timeval limit = {.tv_sec = seconds};
+    return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
 static inline int apus_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC); }

@@ -4,7 +4,9 @@ internal import Telemetry
 ///
 /// A cancelled task takes its request along. Waiting never blocks a thread of Swift's pool.
 public final class HTTPClient: Sendable {
-    private let engine: HTTPClientEngine
+    let engine: HTTPClientEngine
+    /// Where tunnels are asked for.
+    let dials = BlockingExecutor(name: "tunnel-dial", threads: 8)
     private let requests = Metrics.shared.counter(
         "http_client_requests_total", help: "Requests sent, by class of status or kind of error.")
 
@@ -13,7 +15,10 @@ public final class HTTPClient: Sendable {
         engine = HTTPClientEngine(tls: tls, maxConnectionsPerHost: maxConnectionsPerHost)
     }
 
-    deinit { engine.end() }
+    deinit {
+        engine.end()
+        dials.shutdown()
+    }
 
     /// Sends a request and waits for the whole answer, whatever its status. As long as the request's timeouts allow.
     public func send(_ request: ClientRequest) async throws(HTTPClientError) -> ClientResponse {
@@ -52,6 +57,7 @@ public final class HTTPClient: Sendable {
     /// Cancels every request and ends the client's thread. Later requests are refused.
     public func shutdown() async {
         engine.end()
+        dials.shutdown()
         await engine.waitForEnd()
     }
 

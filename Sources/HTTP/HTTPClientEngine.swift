@@ -25,9 +25,9 @@ final class HTTPClientEngine: @unchecked Sendable {
     private let inbox = Mutex(Inbox())
     private var active: [ObjectIdentifier: Transfer] = [:]
     private var spare: [UnsafeMutableRawPointer] = []
-    private let tls: ClientTLS
+    let tls: ClientTLS
     /// `nil` when they could not be kept: then nothing is sent, rather than believing everybody.
-    private let files: TLSFiles?
+    let files: TLSFiles?
 
     init(tls: ClientTLS, maxConnectionsPerHost: Int) {
         _ = globalInitialisation

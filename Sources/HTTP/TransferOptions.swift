@@ -37,6 +37,23 @@ func configure(
         ? nil : .aborted(url: request.url, reason: String(cString: curl_easy_strerror(setup.code)))
 }
 
+/// Sets up `easy` for a connection to `server` on which nothing is sent yet.
+func configureTunnel(
+    _ easy: UnsafeMutableRawPointer, _ server: String, _ tls: ClientTLS, _ files: TLSFiles
+) -> HTTPClientError? {
+    if server.utf8.contains(where: { $0 <= 0x20 || $0 == 0x7F }) { return .badURL(server) }
+    var setup = Setup(easy: easy)
+    setup.text(CURLOPT_URL, server)
+    setup.text(CURLOPT_PROTOCOLS_STR, "http,https")
+    setup.text(CURLOPT_NOPROXY, "*")
+    setup.long(CURLOPT_NOSIGNAL, 1)
+    setup.long(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
+    setup.long(CURLOPT_CONNECT_ONLY, 1)
+    setup.long(CURLOPT_CONNECTTIMEOUT_MS, 10_000)
+    setup.tls(tls, files)
+    return setup.code == CURLE_OK ? nil : verdict(setup.code, of: easy, url: server)
+}
+
 private func milliseconds(_ duration: Duration) -> Int { Int(clamping: max(1, duration.microseconds / 1_000)) }
 
 /// Options one after another; keeps the first error.
@@ -124,27 +141,31 @@ func outcome(
     of transfer: Transfer, _ code: CURLcode, _ easy: UnsafeMutableRawPointer
 ) -> Result<ClientResponse, HTTPClientError> {
     if let error = transfer.wire.error { return .failure(error) }
-    let url = transfer.request.url
-    let reason = String(cString: curl_easy_strerror(code))
-    switch code {
-    case CURLE_OK:
+    guard code != CURLE_OK else {
         return .success(
             ClientResponse(status: transfer.wire.status, headers: transfer.wire.headers, body: transfer.wire.body))
+    }
+    return .failure(verdict(code, of: easy, url: transfer.request.url))
+}
+
+/// What went wrong, as ours.
+func verdict(_ code: CURLcode, of easy: UnsafeMutableRawPointer, url: String) -> HTTPClientError {
+    let reason = String(cString: curl_easy_strerror(code))
+    switch code {
     case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_CONNECT, CURLE_INTERFACE_FAILED:
-        return .failure(.connectFailed(url: url, reason: reason))
+        return .connectFailed(url: url, reason: reason)
     case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL:
-        return .failure(.badURL(url))
+        return .badURL(url)
     case CURLE_OPERATION_TIMEDOUT:
         // Before the connection stands nothing was sent, and another server may be asked instead.
-        return .failure(
-            apus_curl_time(easy, CURLINFO_PRETRANSFER_TIME_T) > 0
-                ? .timedOut(url: url) : .connectFailed(url: url, reason: "no connection in time"))
+        return apus_curl_time(easy, CURLINFO_PRETRANSFER_TIME_T) > 0
+            ? .timedOut(url: url) : .connectFailed(url: url, reason: "no connection in time")
     case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
         CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR, CURLE_SSL_INVALIDCERTSTATUS,
         CURLE_SSL_PINNEDPUBKEYNOTMATCH, CURLE_SSL_CLIENTCERT:
-        return .failure(.tls(url: url, reason: reason))
+        return .tls(url: url, reason: reason)
     default:
-        return .failure(.aborted(url: url, reason: reason))
+        return .aborted(url: url, reason: reason)
     }
 }
 
