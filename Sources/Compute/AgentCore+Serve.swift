@@ -2,6 +2,8 @@ internal import Configuration
 internal import HTTP
 internal import Model
 internal import RPC
+internal import SQL
+internal import SQLite
 internal import TaskStore
 internal import Telemetry
 
@@ -16,14 +18,12 @@ extension AgentCore {
         rpc.mount(on: &router)
         MoveRoutes(host: identity.host, conductorSecretHash: identity.conductorSecretHash, driver: driver)
             .mount(on: &router)
-        let tls = identity.certificatePEM.flatMap { certificate in
-            identity.privateKeyPEM.map {
-                // Conductors show a secret; hosts that fetch disks a certificate, too.
-                ServerTLS(
-                    certificatePEM: certificate, privateKeyPEM: $0, trustPEM: identity.authorityPEM,
-                    requiresClientCertificate: false)
-            }
-        }
+        let journal = journal
+        LiveRoutes(
+            host: identity.host, conductorSecretHash: identity.conductorSecretHash, driver: driver, gates: gates,
+            guest: { try await journal.guest($0) }
+        ).mount(on: &router)
+        let tls = identity.serverTLS
         guard tls != nil || listen.isLoopback || configuration[RPCOptions.allowPlaintext] else {
             throw Failure(
                 .forbidden,
@@ -59,11 +59,12 @@ extension AgentCore {
         try server.start()
         serving(server.port)
         await untilCancelled()
+        gates.closeAll()
         await server.stop(grace: .seconds(5))
     }
 
     private func register(on rpc: RPCServer) {
-        let (dispatcher, driver, journal) = (dispatcher, driver, journal)
+        let (dispatcher, driver, journal, gates) = (dispatcher, driver, journal, gates)
         rpc.register(BuildInstance.self, allowed: [.conductor]) { params, call in
             try await dispatcher.build(params, call.requestID)
             return RPCConfirmation()
@@ -79,6 +80,14 @@ extension AgentCore {
         rpc.register(MoveGuest.self, allowed: [.conductor]) { params, call in
             try await dispatcher.move(params, call.requestID)
             return RPCConfirmation()
+        }
+        rpc.register(ForceMigration.self, allowed: [.conductor]) { params, _ in
+            guard gates.isOffered(params.instance, for: params.migration),
+                try await journal.database.read({ try $0.lane(params.instance) }).contains(where: { $0.kind == .send })
+            else {
+                throw Failure(.conflict, "migration \(params.migration) does not send a guest from this host")
+            }
+            return ForceMigration.Result(isPostCopy: try await driver.forceGuest(params.instance))
         }
         rpc.register(TakeInGuest.self, allowed: [.conductor]) { params, call in
             try await dispatcher.takeIn(params, call.requestID)

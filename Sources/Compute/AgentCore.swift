@@ -30,6 +30,7 @@ struct AgentCore: Sendable {
     let recovery: Recovery
     let evacuations: Evacuations
     let prefetch: ImagePrefetch
+    let gates: LiveGates
     let sequence: SequenceCounter
 
     private static let log = Logger("agent")
@@ -108,6 +109,7 @@ struct AgentCore: Sendable {
         let engine = TaskEngine(
             storage: storage, owner: "agent:\(host)",
             limits: [
+                OperationKind.send.rawValue: configuration[ComputeOptions.maxConcurrentLiveMigrations],
                 OperationKind.build.rawValue: configuration[ComputeOptions.maxConcurrentBuilds],
                 OperationKind.snapshot.rawValue: configuration[ComputeOptions.maxConcurrentSnapshots],
                 OperationKind.shelve.rawValue: configuration[ComputeOptions.maxConcurrentSnapshots],
@@ -147,6 +149,9 @@ struct AgentCore: Sendable {
                 try await images.fetch(order.image, for: .cache(order.task), from: offset, write)
             }
         }
+        let gates = LiveGates()
+        let outgoing = BlockingExecutor(
+            name: "live-out", threads: 16 + 16 * configuration[ComputeOptions.maxConcurrentLiveMigrations])
         let tools = OperationTools(
             driver: driver, images: images,
             uploads: ImageUploader(
@@ -162,7 +167,29 @@ struct AgentCore: Sendable {
                     source: source, migration: migration, instance: instance, host: host, http: http,
                     allowsPlaintext: configuration[RPCOptions.allowPlaintext])
             },
-            setAside: { id in try await journal.database.read { try $0.setAside(id) } })
+            setAside: { id in try await journal.database.read { try $0.setAside(id) } },
+            live: LiveTools(
+                gates: gates,
+                door: LiveDoor(
+                    address: listen.address, ports: configuration.liveMigrationPorts, tls: identity.serverTLS,
+                    host: host, conductorSecretHash: identity.conductorSecretHash, driver: driver, gates: gates),
+                peer: { peer, migration, instance in
+                    AgentLivePeer(
+                        peer, migration, instance, host: host, http: http, executor: outgoing,
+                        allowsPlaintext: configuration[RPCOptions.allowPlaintext])
+                },
+                report: { instance, migration, progress, isPostCopy in
+                    do {
+                        _ = try await client.call(
+                            ReportMigration.self,
+                            .init(
+                                host: host, instance: instance, migration: migration, progress: progress,
+                                isPostCopy: isPostCopy))
+                    } catch {
+                        // The next one says more.
+                        log.debug("the progress of a migration was not taken", ["error": LoggedError(error)])
+                    }
+                }))
         OperationDefinitions(tools: tools, ending: ending).register(with: engine)
         #if FaultInjection
             try FaultInjection.armed()?.watch(engine)
@@ -172,7 +199,7 @@ struct AgentCore: Sendable {
             driver: driver,
             journal: journal, tracker: tracker, http: http, client: client, engine: engine, dispatcher: dispatcher,
             outbox: outbox, watcher: watcher, reporter: reporter, comparison: comparison, recovery: recovery,
-            evacuations: evacuations, prefetch: prefetch, sequence: sequence)
+            evacuations: evacuations, prefetch: prefetch, gates: gates, sequence: sequence)
     }
 
     /// Ends what `make` opened; guests go on.
@@ -189,6 +216,11 @@ extension Configuration {
         Resources(
             vcpus: self[ComputeOptions.reservedHostCPUs], memoryMiB: self[ComputeOptions.reservedHostMemoryMB],
             diskGiB: (self[ComputeOptions.reservedHostDiskMB] + 1_023) / 1_024)
+    }
+
+    fileprivate var liveMigrationPorts: ClosedRange<UInt16> {
+        // Checked when it was read.
+        ComputeOptions.portRange(self[ComputeOptions.liveMigrationPorts]) ?? 49_152...49_215
     }
 
     fileprivate func hostAddress(_ listen: ListenAddress) -> String {

@@ -1,6 +1,7 @@
 internal import Crypto
 internal import FoundationEssentials
 internal import Glibc
+internal import HTTP
 public import Model
 public import RPC
 
@@ -141,4 +142,15 @@ private func writePrivately(_ text: String, to path: String) throws(Failure) {
         rest = rest.dropFirst(count)
     }
     guard fsync(descriptor) == 0, rename(draft, path) == 0 else { throw fail("written") }
+}
+
+extension AgentIdentity {
+    /// What this host shows of itself; `nil` for one that joined in plaintext.
+    var serverTLS: ServerTLS? {
+        guard let certificatePEM, let privateKeyPEM else { return nil }
+        // Conductors show a secret; hosts that fetch disks a certificate, too.
+        return ServerTLS(
+            certificatePEM: certificatePEM, privateKeyPEM: privateKeyPEM, trustPEM: authorityPEM,
+            requiresClientCertificate: false)
+    }
 }

@@ -42,6 +42,10 @@ public enum ComputeOptions {
     public static let maxConcurrentSnapshots = Option(
         "DEFAULT", "max_concurrent_snapshots", default: 5, help: "How many copies of disks may be made at once.",
         check: { (1...1_000).contains($0) ? nil : "1 to 1000" })
+    public static let maxConcurrentLiveMigrations = Option(
+        "DEFAULT", "max_concurrent_live_migrations", default: 2,
+        help: "How many guests may be sent to other hosts at once while they run.",
+        check: { (1...100).contains($0) ? nil : "1 to 100" })
     public static let shutdownTimeout = Option(
         "DEFAULT", "shutdown_timeout", default: Duration.seconds(60),
         help: "How long a guest may take to shut down before it is powered off.",
@@ -171,6 +175,12 @@ public enum ComputeOptions {
     public static let conductors = Option(
         "compute", "conductors", default: [String](),
         help: "URLs of the conductors, which share the calls. Empty: the one that this host joined.")
+    public static let liveMigrationPorts = Option(
+        "compute", "live_migration_ports", default: "49152:49215",
+        help:
+            "FIRST:LAST of the ports at which guests come in while they run: one for each, open for as long as it takes, on "
+            + "the address of [compute] listen.",
+        check: { portRange($0) == nil ? "FIRST:LAST, 1024 to 65535" : nil })
     public static let recoveryTimeout = Option(
         "compute", "recovery_timeout", default: Duration.seconds(60),
         help: "How long the agent finishes or undoes interrupted operations before it reports itself up all the same.")
@@ -181,7 +191,8 @@ public enum ComputeOptions {
             syncPowerStateInterval.erased, instanceDeleteInterval.erased, imageCacheInterval.erased,
             periodicFuzzyDelay.erased, CommonOptions.periodicEnable.erased, maximumDeleteAttempts.erased,
             healNetworkInterval.erased,
-            maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, shutdownTimeout.erased, waitSoftReboot.erased,
+            maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, maxConcurrentLiveMigrations.erased,
+            shutdownTimeout.erased, waitSoftReboot.erased,
             cpuAllocationRatio.erased,
             ramAllocationRatio.erased, diskAllocationRatio.erased, initialCPUAllocationRatio.erased,
             initialRAMAllocationRatio.erased, initialDiskAllocationRatio.erased, computeMonitors.erased,
@@ -191,7 +202,8 @@ public enum ComputeOptions {
             cpuSharedSet.erased, cpuDedicatedSet.erased,
             reservedHugePages.erased,
             reservedHostDiskMB.erased, reservedHostCPUs.erased, listen.erased, conductors.erased,
-            recoveryTimeout.erased, resumeGuestsOnHostBoot.erased, journalTrimInterval.erased, journalRetention.erased,
+            recoveryTimeout.erased, liveMigrationPorts.erased, resumeGuestsOnHostBoot.erased,
+            journalTrimInterval.erased, journalRetention.erased,
             runningDeletedAction.erased, runningDeletedPollInterval.erased, runningDeletedTimeout.erased,
             Monitoring.listen.erased,
         ]
@@ -229,4 +241,15 @@ func isLoopbackURL(_ url: String) -> Bool {
 
 @Sendable private func isAmount(_ value: Int) -> String? {
     (0...1_000_000_000).contains(value) ? nil : "0 or more"
+}
+
+extension ComputeOptions {
+    /// `nil` for what is no FIRST:LAST.
+    static func portRange(_ text: String) -> ClosedRange<UInt16>? {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false).map { UInt16($0) }
+        guard parts.count == 2, let first = parts[0], let last = parts[1], first >= 1_024, first <= last else {
+            return nil
+        }
+        return first...last
+    }
 }

@@ -13,20 +13,21 @@ extension Dispatcher {
         guard id == params.instance.id else {
             throw Failure(.invalidParameters, "the header names another instance than the record")
         }
-        guard params.vmState == .active || params.vmState == .stopped else {
-            throw Failure(.invalidParameters, "a guest is active or stopped after a move")
+        guard [.active, .stopped, .paused].contains(params.vmState) else {
+            throw Failure(.invalidParameters, "a guest is active, paused or stopped after a move")
         }
         guard let kind = OperationKind(params.order) else {
             throw Failure(.methodNotFound, "this host does not know the order \(params.order.name)")
         }
         switch params.order {
         case .reserve(let image): try await reserve(params, image, requestID)
-        case .takeOver(let image, _):
+        case .takeOver(let image, _), .receive(let image, _, _), .arrive(let image):
             guard !params.instance.hasVirtualTPM(imageProperties: image.properties) else {
                 throw Failure(.invalidParameters, params.instance.virtualTPMRefusal(of: "migrate"))
             }
             try await begin(kind, params, image, requestID)
-        case .setAside, .release, .forget, .takeBack: try await begin(kind, params, nil, requestID)
+        case .setAside, .release, .forget, .takeBack, .offer, .send, .leave:
+            try await begin(kind, params, nil, requestID)
         }
     }
 
@@ -48,7 +49,12 @@ extension Dispatcher {
                 }
                 try Self.requireNotGivenUp(.reserve, params, connection)
                 let isHere = try connection.guest(instance.id) != nil
-                guard isHere == params.isSameHost, try connection.setAside(instance.id) == nil else {
+                if try connection.setAside(instance.id) != nil {
+                    throw Failure(
+                        .conflict, "this host still has what it had of instance \(instance.id) before another move",
+                        isRetriable: true)
+                }
+                guard isHere == params.isSameHost else {
                     throw Failure(
                         .conflict,
                         isHere
@@ -79,19 +85,21 @@ extension Dispatcher {
     ) async throws {
         let id = params.instance.id
         let command = kind.operationID(task: params.header.task, attempt: 1)
-        let (guest, aside, claim, isKnown) = try await journal.database.read { connection in
+        let (guest, aside, claims, isKnown) = try await journal.database.read { connection in
             (
-                try connection.guest(id), try connection.setAside(id),
-                try connection.claims(of: id).first { $0.purpose == .move(params.migration) },
+                try connection.guest(id), try connection.setAside(id), try connection.claims(of: id),
                 try connection.operation(command) != nil
             )
         }
+        let claim = claims.first { $0.purpose == .move(params.migration) }
+        // The guest comes here by another, later migration.
+        let isPromisedToOther = claim == nil && claims.contains { $0.isMove }
         let isMine = aside?.migration == params.migration
         var specification: GuestSpecification
         switch kind {
         // Sent again, by another conductor or after an answer that was lost: `take` tells what came of it.
         case _ where isKnown: specification = Self.bare(params)
-        case .takeOver:
+        case .takeOver, .receive, .arrive:
             guard let image, let claim else {
                 throw Failure(.conflict, "this host has promised nothing to migration \(params.migration)")
             }
@@ -106,9 +114,14 @@ extension Dispatcher {
                 throw Failure(.notFound, "instance \(id) is not on this host")
             }
             specification = known
-        case .forget, .takeBack:
+        case .offer, .send:
+            guard let known = guest?.specification else {
+                throw Failure(.notFound, "instance \(id) is not on this host")
+            }
+            specification = known
+        case .forget, .takeBack, .leave:
             let known = isMine ? aside?.specification : guest?.specification
-            guard kind == .forget || known != nil else {
+            guard kind != .takeBack || known != nil else {
                 throw Failure(.notFound, "nothing of instance \(id) is on this host")
             }
             specification = known ?? Self.bare(params)
@@ -117,7 +130,8 @@ extension Dispatcher {
         }
         var state = MoveState(params, specification)
         state.isSetAside = isMine
-        state.isForeign = guest.map { $0.specification.arrivedBy != params.migration } ?? false
+        state.isForeign =
+            guest.map { $0.specification.arrivedBy != params.migration } ?? isPromisedToOther
         state.launchedAt = (isMine ? aside?.launchedAt : nil) ?? guest?.launchedAt
         try await take(kind, params.header, attempt: 1, requestID, state) { connection, lane in
             guard !lane.contains(where: { $0.kind == .delete || $0.kind == .build }) else {
@@ -134,7 +148,7 @@ extension Dispatcher {
         let end: OperationKind
         switch kind {
         case .setAside: end = .takeBack
-        case .reserve, .takeOver: end = .release
+        case .reserve, .takeOver, .receive, .arrive: end = .release
         default: return
         }
         let part = params.header.task.whole.part(end == .takeBack ? MoveOrder.takeBack.name : MoveOrder.release.name)

@@ -18,10 +18,15 @@ public final class FakeDriver: VirtDriver {
     private let script = Mutex(FakeScript())
     private let hook: Hook?
     private let imageFetch = FakeTurn()
+    let live: FakeLive
 
     /// A driver of `host`. `hook` is called before and after every effect; what it throws the call throws.
-    public init(host: FakeHost = FakeHost(), capacity: HostCapacity = .fake, hook: Hook? = nil) {
+    /// - Parameter socketFolder: where the sockets of live migrations are; `nil` for one that is made when it is needed.
+    public init(
+        host: FakeHost = FakeHost(), capacity: HostCapacity = .fake, socketFolder: String? = nil, hook: Hook? = nil
+    ) {
         self.host = host
+        live = FakeLive(folder: socketFolder)
         self.hook = hook
         hostCapacity = capacity
         booted = .now

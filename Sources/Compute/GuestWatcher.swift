@@ -89,11 +89,12 @@ actor GuestWatcher {
     /// Compares every guest with its record, and looks for guests without one.
     func compareAll() async throws {
         let seen = try await driver.guests()
-        let (records, open, aside) = try await journal.database.read {
-            (try $0.guests(), try $0.openOperations(), try $0.setAside())
+        let (records, open, aside, claims) = try await journal.database.read {
+            (try $0.guests(), try $0.openOperations(), try $0.setAside(), try $0.claims())
         }
         let inWork = Set(open.map(\.instance))
-        let kept = Set(aside.map(\.id))
+        // Of a move: what is kept of it, and what comes by it and has not arrived.
+        let kept = Set(aside.map(\.id)).union(claims.filter(\.isMove).map(\.instance))
         let byID = Dictionary(seen.filter(\.isOurs).map { ($0.id, $0) }) { first, _ in first }
         var missing = 0
         for record in records where !inWork.contains(record.id) {

@@ -8,7 +8,7 @@ extension OperationEnding {
     /// Closes a host's part in a move: who lives here, and which claim holds what, changes in one transaction.
     func move(_ state: inout MoveState, _ row: TaskRow, _ end: TaskEnd) async throws {
         state.forgetSecrets()
-        let (ended, failure) = (state, end.failure)
+        let (ended, failure) = (state, state.hasLeft == true ? nil : end.failure)
         let id = ended.instanceID
         let outcome = OperationOutcome(
             failure: failure, powerState: await power(of: id), interfaces: nil, launchedAt: nil, steps: ended.timings,
@@ -18,13 +18,20 @@ extension OperationEnding {
             guard failure == nil else {
                 // What was undone is as before; what was not the conductor has removed, or asks for again.
                 outcome.interfaces = try connection.guest(id)?.specification.interfaces
+                // It has come all the same, and is nowhere else: this host knows it, for whatever is done about it.
+                if kind == .arrive, outcome.powerState != .noState, try connection.guest(id) == nil {
+                    var arrived = ended
+                    arrived.vmState = .error
+                    try Self.takeOver(arrived, &outcome, connection)
+                }
                 return
             }
             switch kind {
-            case .setAside: try Self.setAside(ended, outcome, connection)
-            case .takeOver: try Self.takeOver(ended, &outcome, connection)
+            // The way back needs the room; of a guest that was sent only until it has arrived.
+            case .setAside, .send: try Self.setAside(ended, outcome, connection)
+            case .takeOver, .arrive: try Self.takeOver(ended, &outcome, connection)
             case .release: try Self.release(ended, connection)
-            case .forget: try Self.forget(ended, connection)
+            case .forget, .leave: try Self.forget(ended, connection)
             case .takeBack: try Self.takeBack(ended, &outcome, connection)
             default: break
             }

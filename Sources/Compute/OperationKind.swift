@@ -29,6 +29,11 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     case release = "guest.release"
     case forget = "guest.forget"
     case takeBack = "guest.take_back"
+    case offer = "guest.offer"
+    case receive = "guest.receive"
+    case send = "guest.send"
+    case arrive = "guest.arrive"
+    case leave = "guest.leave"
     case takeIn = "guest.take_in"
     case discard = "guest.discard"
 
@@ -49,7 +54,7 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
     /// Whether it keeps the host's disks busy: what Nova counts as I/O workload.
     var burdensDisks: Bool {
         switch self {
-        case .build, .rebuild, .rescue, .snapshot, .shelve, .takeOver, .takeIn: true
+        case .build, .rebuild, .rescue, .snapshot, .shelve, .takeOver, .receive, .send, .takeIn: true
         default: false
         }
     }
@@ -62,6 +67,9 @@ enum OperationKind: String, Sendable, Hashable, CaseIterable {
         case .build, .delete: nil
         // The conductor decides what becomes of a move.
         case .reserve, .setAside, .takeOver, .release, .forget, .takeBack, .takeIn, .discard: nil
+        case .offer, .arrive, .leave: nil
+        case .receive: [FetchMovedImage().name, ReceiveGuest().name]
+        case .send: [SendGuest().name]
         case .snapshot: [TakeSnapshot().name, UploadSnapshot().name]
         // Afterwards the guest is shut down.
         case .rescue, .rebuild: [FetchCommandImage().name]

@@ -19,6 +19,11 @@ public struct GuestSpecification: Sendable, Hashable, Codable {
     public var mediatedDevices: [MediatedDevice]?
     /// By which move it came to this host, or to this size; `nil` for one that was built here.
     public var arrivedBy: MigrationID?
+    /// By which live migration its disks were copied, or begun to be, to another host: when that has its guest, those here
+    /// are out of date. `nil` for none.
+    public var copiedBy: MigrationID?
+    /// By which live migration it was begun to be sent to another host; `nil` for none.
+    public var sentBy: MigrationID?
 
     public init(
         instance: Instance, image: ImageReference, interfaces: [NetworkInterface], rescueImage: ImageReference? = nil
@@ -137,7 +142,7 @@ public typealias ImageSource =
 /// nothing to remove. All throw `Failure`: `.hypervisor` for what libvirt refused, `.storage` for disks,
 /// `.imageUnacceptable`, `.networkUnavailable`, `.notFound` for a guest that is not there, `.conflict` for a domain of
 /// the same name or uuid that is not ours; `isRetriable` where another host, or the same one later, may succeed.
-public protocol VirtDriver: Sendable {
+public protocol VirtDriver: LiveDriver {
     /// Connects and begins to deliver events. Fails when the hypervisor cannot be used at all.
     func start() async throws
     /// Ends events and connections; guests go on.

@@ -44,6 +44,10 @@ enum Files {
         guard chmod(path, mode) == 0 else { throw failure("set the mode of", path) }
     }
 
+    static func setOwner(_ path: String, user: UInt32, group: UInt32) throws(Failure) {
+        guard chown(path, user, group) == 0 else { throw failure("give away", path) }
+    }
+
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     static func isFolder(_ path: String) -> Bool {

@@ -7,7 +7,7 @@ internal import Telemetry
 internal import XML
 
 /// What libvirt's capabilities say of the host's processor.
-struct HostCapabilities: Sendable, Hashable {
+struct HostCapabilities: Sendable {
     var architecture = ""
     var cpuModel: String?
     var cpuVendor: String?
@@ -16,10 +16,15 @@ struct HostCapabilities: Sendable, Hashable {
     /// What libvirt calls the host by, mostly the uuid of its board.
     var hostUUID: String?
     var cells: [HostCell] = []
+    /// Whom the processes of guests belong to; `nil` where libvirt does not say.
+    var qemuOwner: (user: UInt32, group: UInt32)?
 
     init(_ document: XMLNode) {
         hostUUID = document.first("host/uuid")?.text
         cells = document.all("host/topology/cells/cell").compactMap { HostCell($0) }
+        let access = document.all("host/secmodel").first { $0.first("model")?.text == "dac" }
+        let numbers = access?.first("baselabel")?.text.split(separator: ":").map { UInt32($0.drop { $0 == "+" }) } ?? []
+        if numbers.count == 2, let user = numbers[0], let group = numbers[1] { qemuOwner = (user, group) }
         guard let cpu = document.first("host/cpu") else { return }
         architecture = cpu.first("arch")?.text ?? ""
         cpuModel = cpu.first("model")?.text

@@ -183,7 +183,7 @@ public enum LibvirtDriverOptions {
             imagesAddressSpaceLimit.erased, removeUnusedBaseImages.erased, removeUnusedOriginalAge.erased,
             removeUnusedResizedAge.erased, dhcpDomain.erased, vendorDataPath.erased, deviceDetachAttempts.erased,
             deviceDetachTimeout.erased,
-        ] + hardware
+        ] + hardware + LiveOptions.all
 }
 
 extension LibvirtDriverOptions {

@@ -83,6 +83,14 @@ struct QemuImg: Sendable {
             writing: path)
     }
 
+    /// An empty qcow2 disk of `sizeBytes` that stands on nothing.
+    func create(_ path: String, sizeBytes: Int64) async throws {
+        try await runTool(
+            Command(
+                program, ["create", "-q", "-f", "qcow2", path, String(sizeBytes)], timeout: .seconds(60)),
+            writing: path)
+    }
+
     /// A qcow2 disk of `sizeBytes` over the raw file `base`. About 10 ms.
     func createOverlay(_ path: String, base: String, sizeBytes: Int64) async throws {
         try await runTool(

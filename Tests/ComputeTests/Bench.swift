@@ -27,7 +27,8 @@ final class Bench: Sendable {
     ) throws {
         self.folder = try folder ?? Folder()
         conductor = try FakeConductor()
-        driver = FakeDriver(host: host, capacity: capacity, hook: hook)
+        driver = FakeDriver(
+            host: host, capacity: capacity, socketFolder: Folder.forSockets(), hook: hook)
         self.settings = settings
         try AgentIdentity(
             host: HostName("host1"), secret: FakeConductor.agentSecret,
@@ -199,6 +200,9 @@ private func removeRoot() { try? FileManager.default.removeItem(atPath: root) }
 /// A folder of its own for one test, removed with it.
 final class Folder: Sendable {
     let path: String
+
+    /// Of a short name, as sockets want it; goes with the process.
+    static func forSockets() -> String { root + "/" + String(UUID().uuidString.prefix(8)) }
 
     init() throws {
         path = root + "/" + UUID().uuidString

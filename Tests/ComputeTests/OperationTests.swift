@@ -12,7 +12,7 @@ struct OperationTests {
         let built = OperationKind.allCases.filter { !OperationDefinitions.stepNames(of: $0).isEmpty }
         let others: Set<OperationKind> = [
             .build, .delete, .snapshot, .reserve, .setAside, .takeOver, .release, .forget, .takeBack,
-            .takeIn, .discard,
+            .takeIn, .discard, .offer, .receive, .send, .arrive, .leave,
         ]
         #expect(Set(CommandCase.all.map(\.kind)).union(others).isSuperset(of: built))
     }

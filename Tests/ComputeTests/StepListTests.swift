@@ -32,8 +32,8 @@ struct StepListTests {
             .detachInterface("m"),
         ]
         #expect(
-            Set(commands.map(\.name)).count == OperationKind.allCases.count - 10,
-            "all but build, delete, the parts of a move and those of an evacuation")
+            Set(commands.map(\.name)).count == OperationKind.allCases.count - 15,
+            "all but build, delete, the parts of moves and those of an evacuation")
         for command in commands {
             guard let kind = OperationKind(command) else {
                 Issue.record("no operation carries out \(command.name)")

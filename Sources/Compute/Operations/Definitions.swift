@@ -32,6 +32,11 @@ struct OperationDefinitions: Sendable {
         case .release: [PowerOffMovedGuest(), RemoveTakenOver()]
         case .forget: [RemoveSetAside()]
         case .takeBack: [BringBackDisks(), DefineFormerDomain(), StartFormerGuest()]
+        case .offer: [OpenOffer()]
+        case .receive: [FetchMovedImage(), AdoptNetwork(), ReceiveGuest()]
+        case .send: [SendGuest(), LetGuestGo()]
+        case .arrive: [AdoptNetwork(), SettleGuest()]
+        case .leave: [RemoveDeparted()]
         default: []
         }
     }
@@ -44,6 +49,7 @@ struct OperationDefinitions: Sendable {
         let shutDownForAWhile = ShutDownGuest(grace: shutdownGrace, isTemporary: true)
         return switch kind {
         case .build, .delete, .reserve, .setAside, .takeOver, .release, .forget, .takeBack, .takeIn, .discard: []
+        case .offer, .receive, .send, .arrive, .leave: []
         case .start, .restore: [RedefineDomain(), PowerOnGuest()]
         case .stop: [shutDown]
         case .softDelete: [ResetGuest(isTemporary: true)]

@@ -18,6 +18,8 @@ struct MoveState: OperationState {
     var isForeign = false
     /// Whether the guest has been set aside here.
     var isSetAside = false
+    /// Whether the guest was sent and is nowhere here, although the sending failed, as far as its last word goes.
+    var hasLeft: Bool?
     var launchedAt: Timestamp?
     var timings: [ReportOperation.StepTiming] = []
     /// What a removal could not do, in order; what does not depend on it was tried all the same.
@@ -31,8 +33,17 @@ struct MoveState: OperationState {
     }
 
     mutating func forgetSecrets() {
-        guard case .takeOver(let image, var source) = order else { return }
-        source.ticket = ""
-        order = .takeOver(image, from: source)
+        switch order {
+        case .takeOver(let image, var source):
+            source.ticket = ""
+            order = .takeOver(image, from: source)
+        case .receive(let image, var source, let request):
+            source.ticket = ""
+            order = .receive(image, from: source, request)
+        case .send(var destination, let request):
+            destination.ticket = ""
+            order = .send(to: destination, request)
+        case .reserve, .setAside, .release, .forget, .takeBack, .offer, .arrive, .leave: break
+        }
     }
 }

@@ -152,6 +152,8 @@ struct PowerOffMovedGuest: GuestStep {
     let retry = RetryPolicy.standard
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
+        tools.live.gates.close(state.instanceID, of: state.migration)
+        try await tools.driver.removeLiveSockets(of: state.migration)
         guard !state.isForeign else { return .next }
         try await tools.pullPlug(state.instanceID)
         return .next
@@ -229,7 +231,7 @@ struct RemoveSetAside: GuestStep {
 
 extension OperationTools {
     /// Takes the guest from the hypervisor and the network: all but its disks.
-    fileprivate func dropGuest(_ state: MoveState) async throws {
+    func dropGuest(_ state: MoveState) async throws {
         do {
             try await driver.undefine(state.instanceID)
         } catch let failure as Failure where failure.kind == .conflict {

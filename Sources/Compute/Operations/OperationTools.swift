@@ -28,6 +28,16 @@ struct OperationTools: Sendable {
     let moved: @Sendable (MoveSource, MigrationID, InstanceID) -> any MovedFiles
     /// What this host keeps of an instance that is being moved.
     let setAside: @Sendable (InstanceID) async throws -> SetAsideRecord?
+    let live: LiveTools
+}
+
+/// What live migrations need besides.
+struct LiveTools: Sendable {
+    let gates: LiveGates
+    let door: LiveDoor
+    let peer: @Sendable (MoveSource, MigrationID, InstanceID) -> any LivePeer
+    /// Tells the conductor how far a guest is. Waits for nobody for long.
+    let report: @Sendable (InstanceID, MigrationID, MigrationProgress, _ isPostCopy: Bool) async -> Void
 }
 
 /// What an image's bytes are for, which gives the right to them.

@@ -8,6 +8,7 @@ struct PowerOffForRemoval: GuestStep {
     let retry = RetryPolicy.standard
 
     func run(_ state: inout DeleteState, _ tools: OperationTools) async throws -> StepOutcome {
+        try await tools.closeLive(state.instanceID)
         try await tools.pullPlug(state.instanceID)
         return .next
     }
