@@ -4,7 +4,7 @@ internal import Model
 extension Command {
     /// `apus host …`
     static let host = Command.group(
-        "host", "Hosts: list, show, drain, enroll, revoke, rotate, confirm-dead.",
+        "host", "Hosts: list, show, drain, rebalance, enroll, revoke, rotate, confirm-dead.",
         [
             .client("list", "List the compute hosts, and what each has and has promised.", listHosts),
             .client(
@@ -14,15 +14,17 @@ extension Command {
             .client(
                 "drain", "Let a host have no new servers, and empty it.",
                 details: """
-                    Disables the host's compute service with a reason, as `openstack compute service set --disable` does. \
-                    The servers that are on it stay there, unless --cold moves them: each is shut down, moved to \
-                    another host, started again if it ran, and its move confirmed. Interrupted and begun again it goes \
-                    on. What cannot be moved is listed with the reason, and the exit code is 1.
+                    Disables the host's compute service with a reason, as `openstack compute service set --disable` \
+                    does, and moves its servers to other hosts: those that run or are paused go on meanwhile, those \
+                    that are off are moved so. With --cold each is shut down, moved, and started again if it ran. \
+                    Interrupted and begun again it goes on. What cannot be moved is listed with the reason, and the \
+                    exit code is 1. With --keep-servers nothing is moved.
                     """,
                 arguments: [.host],
                 options: [
                     OptionSpec(name: "reason", value: "TEXT", help: "Why, for those who list services."),
-                    OptionSpec(name: "cold", help: "Move its servers away, each while it is off."),
+                    OptionSpec(name: "cold", help: "Move every server while it is off."),
+                    OptionSpec(name: "keep-servers", help: "Move nothing; the host only gets no new servers."),
                     OptionSpec(name: "parallel", value: "N", help: "How many at a time (2)."),
                     OptionSpec(name: "timeout", value: "SECONDS", help: "For one server; 3600 when absent."),
                 ], drainHost),

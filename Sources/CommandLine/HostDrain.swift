@@ -19,14 +19,16 @@ struct DrainOutcome: Sendable, Hashable {
     }
 }
 
-/// Empties a host of its servers by moving each while it is off. Begun again after an interruption it goes on: what has
-/// been moved and not been confirmed it confirms, what is on its way it waits for.
+/// Empties a host of its servers: those that run or are paused are moved so, the others while they are off; with `isCold`
+/// every one while it is off. Begun again after an interruption it goes on: what has been moved and not been confirmed it
+/// confirms, what is on its way it waits for.
 struct HostDrain: Sendable {
     /// The first version at which a host lists its migrations with their owners.
     private static let version = "2.80"
 
     let host: String
     let parallel: Int
+    let isCold: Bool
     let timeout: Duration
     let client: CloudClient
     let remark: @Sendable (String) -> Void
@@ -98,53 +100,80 @@ struct HostDrain: Sendable {
     private func carry(_ server: Server) async throws -> String? {
         guard var seen = try await settled(server) else { return nil }
         switch (status(of: seen), place(of: seen)) {
+        case ("ACTIVE", host) where !isCold, ("PAUSED", host) where !isCold:
+            return try await carryLive(server)
         case ("ACTIVE", host), ("SHUTOFF", host):
             try await act(server, "migrate")
             guard let moved = try await settled(server) else { return nil }
             seen = moved
-            guard status(of: seen) == "VERIFY_RESIZE" else { throw CommandError.failure(try await reason(server)) }
+            guard status(of: seen) == "VERIFY_RESIZE" else {
+                throw CommandError.failure(try await lastFailure(of: server.id, client))
+            }
         case ("VERIFY_RESIZE", host?): throw CommandError.failure("its user has yet to confirm its last move")
         case ("VERIFY_RESIZE", _): break
         case (_, host):
-            throw CommandError.failure("it is \(status(of: seen)), and only what is ACTIVE or SHUTOFF is moved")
+            let moved = isCold ? "ACTIVE or SHUTOFF" : "ACTIVE, PAUSED or SHUTOFF"
+            throw CommandError.failure("it is \(status(of: seen)), and only what is \(moved) is moved")
         // Somebody else has moved it.
         case (_, let other): return other
         }
         try await act(server, "confirmResize")
         guard let confirmed = try await settled(server) else { return nil }
         guard ["ACTIVE", "SHUTOFF"].contains(status(of: confirmed)) else {
-            throw CommandError.failure("it was moved, and that is not confirmed: \(try await reason(server))")
+            let reason = try await lastFailure(of: server.id, client)
+            throw CommandError.failure("it was moved, and that is not confirmed: \(reason)")
         }
         return place(of: confirmed)
     }
 
-    private func act(_ server: Server, _ action: String) async throws {
+    /// The same for one that runs, or is halted with its memory.
+    private func carryLive(_ server: Server) async throws -> String? {
+        try await act(server, "os-migrateLive", ["host": .null, "block_migration": "auto"])
+        guard let moved = try await settled(server) else { return nil }
+        guard status(of: moved) != "ERROR" else {
+            throw CommandError.failure("it is in ERROR: \(try await lastFailure(of: server.id, client))")
+        }
+        guard place(of: moved) != host else {
+            throw CommandError.failure(try await lastFailure(of: server.id, client))
+        }
+        return place(of: moved)
+    }
+
+    private func act(_ server: Server, _ action: String, _ argument: JSON = .null) async throws {
         _ = try await client.request(
-            .post, .compute, "/servers/\(percentEncoded(server.id))/action", body: [action: .null],
+            .post, .compute, "/servers/\(percentEncoded(server.id))/action", body: .object([action: argument]),
             microversion: Self.version)
     }
 
     /// The server when nothing is under way; `nil` when it is gone.
     private func settled(_ server: Server) async throws -> JSON? {
-        try await poll(for: timeout, what: "Moving \(server.name)") { () -> JSON?? in
+        var told = 0
+        return try await poll(for: timeout, what: "Moving \(server.name)") { () -> JSON?? in
             guard let seen = try await found({ try await showServer(server.id, client) }) else { return .some(nil) }
-            guard seen["OS-EXT-STS:task_state"]?.text == nil else { return Optional<JSON?>.none }
+            guard seen["OS-EXT-STS:task_state"]?.text == nil else {
+                // Of large ones a person wants to see that they go on; a line a quarter is enough.
+                let quarter = (seen["progress"]?.int ?? 0) / 25 * 25
+                if status(of: seen) == "MIGRATING", quarter > told, quarter < 100 {
+                    told = quarter
+                    remark("\(server.name): \(quarter) % is there")
+                }
+                return Optional<JSON?>.none
+            }
             return .some(seen)
         }
     }
 
     private func place(of server: JSON) -> String? { server["OS-EXT-SRV-ATTR:host"]?.text }
+}
 
-    /// Why its last action failed, as its events say.
-    private func reason(_ server: Server) async throws -> String {
-        let path = "/servers/\(percentEncoded(server.id))/os-instance-actions"
-        let actions =
-            try await client.request(.get, .compute, path, microversion: "2.84")["instanceActions"]?.list ?? []
-        guard let id = actions.first(where: { $0["message"]?.text != nil })?["request_id"]?.text else {
-            return "it came back without a word of why"
-        }
-        let action = try await client.request(.get, .compute, path + "/\(percentEncoded(id))", microversion: "2.84")
-        let events = action["instanceAction"]?["events"]?.list ?? []
-        return events.compactMap { $0["details"]?.text }.last ?? "it failed; request \(id) says more"
+/// Why a server's last action failed, as its events say.
+func lastFailure(of server: String, _ client: CloudClient) async throws -> String {
+    let path = "/servers/\(percentEncoded(server))/os-instance-actions"
+    let actions = try await client.request(.get, .compute, path, microversion: "2.84")["instanceActions"]?.list ?? []
+    guard let id = actions.first(where: { $0["message"]?.text != nil })?["request_id"]?.text else {
+        return "it came back without a word of why"
     }
+    let action = try await client.request(.get, .compute, path + "/\(percentEncoded(id))", microversion: "2.84")
+    let events = action["instanceAction"]?["events"]?.list ?? []
+    return events.compactMap { $0["details"]?.text }.last ?? "it failed; request \(id) says more"
 }

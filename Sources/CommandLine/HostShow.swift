@@ -17,7 +17,7 @@ internal import Model
     let reason = invocation.value("reason") ?? "drained"
     let service = try await setService(
         ["status": "disabled", "disabled_reason": .string(reason)], name, context.client)
-    if invocation.has("cold") { return try await emptyHost(name, service, invocation, context) }
+    guard invocation.has("keep-servers") else { return try await emptyHost(name, service, invocation, context) }
     let count = try await serverNames(on: name, context.client).count
     let left =
         switch count {
@@ -33,7 +33,7 @@ private func emptyHost(
     _ name: String, _ service: JSON, _ invocation: Invocation, _ context: ClientContext
 ) async throws {
     let drain = HostDrain(
-        host: name, parallel: try invocation.number("parallel", in: 1...64) ?? 2,
+        host: name, parallel: try invocation.number("parallel", in: 1...64) ?? 2, isCold: invocation.has("cold"),
         timeout: .seconds(try invocation.number("timeout", in: 1...604_800) ?? 3_600), client: context.client,
         remark: { context.remark($0) })
     let outcomes = try await drain.run()

@@ -98,6 +98,25 @@ extension Command {
                 try await act(
                     ["migrate": argument], until: ["VERIFY_RESIZE"], invocation, context, microversion: "2.56")
             },
+            .client(
+                "live-migrate", "Move a server to another host while it runs.", arguments: [.server],
+                options: waiting + [
+                    OptionSpec(name: "host", value: "HOST", help: "Where to; the scheduler's choice when absent."),
+                    OptionSpec(
+                        name: "block-migration", value: "auto|yes|no",
+                        help: "Whether its disks go with it; auto: unless both hosts see them."),
+                ], liveMigrate),
+            .client("migration-abort", "End a live migration, with the server where it was.", arguments: [.server]) {
+                invocation, context in
+                try await endMigration(.delete, "", nil, "is broken off", invocation, context)
+            },
+            .client(
+                "migration-force-complete", "Have a live migration end soon, if need be with the server halted.",
+                arguments: [.server]
+            ) { invocation, context in
+                try await endMigration(
+                    .post, "/action", ["force_complete": .null], "is to end soon", invocation, context)
+            },
         ]
             + plain.map { action in
                 .client(action.name, action.summary, arguments: [.server], options: waiting) { invocation, context in
@@ -252,13 +271,51 @@ func guestAgentFact(_ agent: JSON, of name: String) throws(CommandError) -> Stri
     return "The guest agent of \(name) answers in \((time * 10).rounded() / 10) ms."
 }
 
+/// `apus server live-migrate SERVER`
+@Sendable func liveMigrate(_ invocation: Invocation, _ context: ClientContext) async throws {
+    let block: JSON
+    switch invocation.value("block-migration") ?? "auto" {
+    case "auto": block = "auto"
+    case "yes": block = true
+    case "no": block = false
+    default: throw CommandError.usage("--block-migration is auto, yes or no.")
+    }
+    let server = try await findServer(invocation.arguments[0], context.client)
+    let (id, before) = (server["id"]?.text ?? "", server["OS-EXT-SRV-ATTR:host"]?.text)
+    let host: JSON = invocation.value("host").map { .string($0) } ?? .null
+    try await act(
+        ["os-migrateLive": ["host": host, "block_migration": block]], until: ["ACTIVE", "PAUSED"], invocation, context,
+        microversion: "2.68"
+    ) { done in
+        guard let before, done["OS-EXT-SRV-ATTR:host"]?.text == before else { return }
+        throw CommandError.failure(
+            "It stays on \(before): \(try await lastFailure(of: id, context.client))")
+    }
+}
+
+/// Says of the live migration of a server that is under way how it is to end.
+func endMigration(
+    _ method: HTTPMethod, _ suffix: String, _ body: JSON?, _ said: String, _ invocation: Invocation,
+    _ context: ClientContext
+) async throws {
+    let id = try await findServer(invocation.arguments[0], context.client)["id"]?.text ?? ""
+    let path = "/servers/\(percentEncoded(id))/migrations"
+    let list = try await context.client.request(.get, .compute, path, microversion: "2.65")["migrations"]?.list ?? []
+    guard let number = list.first?["id"]?.int else {
+        throw CommandError.failure("No live migration of \(invocation.arguments[0]) is under way.")
+    }
+    let answer = try await context.client.request(
+        method, .compute, path + "/\(number)" + suffix, body: body, microversion: "2.65")
+    context.show(answer, "Migration \(number) of \(invocation.arguments[0]) \(said).")
+}
+
 private func imageID(_ wanted: String, _ context: ClientContext) async throws -> JSON {
     .string(try await findImage(wanted, context.client)["id"]?.text ?? wanted)
 }
 
 private func act(
     _ body: JSON, until done: Set<String>, _ invocation: Invocation, _ context: ClientContext,
-    microversion: String = CloudClient.microversion
+    microversion: String = CloudClient.microversion, check: (JSON) async throws -> Void = { _ in }
 ) async throws {
     let id = try await findServer(invocation.arguments[0], context.client)["id"]?.text ?? ""
     let answer = try await context.client.request(
@@ -270,6 +327,7 @@ private func act(
     let server =
         invocation.has("wait")
         ? try await wait(id, until: done, invocation, context) : try await showServer(id, context.client)
+    if invocation.has("wait") { try await check(server) }
     context.show(server, "\(server["name"]?.text ?? id) is \(describedStatus(of: server)).")
 }
 

@@ -163,6 +163,16 @@ struct BodyFields {
         return flag
     }
 
+    /// A flag that must be there; `nil` where the word `other` stands in its place.
+    mutating func requiredFlag(_ key: String, or other: String? = nil) throws(APIError) -> Bool? {
+        if let other, members[key]?.text == other {
+            members[key] = nil
+            return nil
+        }
+        guard let flag = try flag(key) else { throw missing(key) }
+        return flag
+    }
+
     mutating func choice(_ key: String, _ choices: [String]) throws(APIError) -> String? {
         guard let value = take(key) else { return nil }
         guard let text = value.text, choices.contains(text) else {

@@ -10,6 +10,7 @@ public final class ConductorLink: Sendable {
     private let fetchTopology: @Sendable (InstanceID) async throws -> GuestTopology
     private let pingAgent: @Sendable (InstanceID) async throws -> PingGuestAgent.Result
     private let injectCrash: @Sendable (InstanceID) async throws -> Void
+    private let forceEnd: @Sendable (InstanceID, MigrationID) async throws -> Void
     private let fetchClaims: @Sendable (HostName, Int) async throws -> DescribeClaims.Result
     private let forget: @Sendable (HostName) async throws -> Void
     private let wakes: AsyncStream<Void>
@@ -23,12 +24,14 @@ public final class ConductorLink: Sendable {
         topology: @escaping @Sendable (InstanceID) async throws -> GuestTopology,
         guestAgent: @escaping @Sendable (InstanceID) async throws -> PingGuestAgent.Result,
         crashDump: @escaping @Sendable (InstanceID) async throws -> Void,
+        forceMigration: @escaping @Sendable (InstanceID, MigrationID) async throws -> Void,
         claims: @escaping @Sendable (HostName, Int) async throws -> DescribeClaims.Result,
         forget: @escaping @Sendable (HostName) async throws -> Void
     ) {
         (wakeConductor, fetchConsole, self.forget) = (wake, consoleOutput, forget)
         (fetchClaims, fetchTopology) = (claims, topology)
         (fetchDiagnostics, pingAgent, injectCrash) = (diagnostics, guestAgent, crashDump)
+        forceEnd = forceMigration
         // One pending wake says as much as a thousand.
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -46,6 +49,10 @@ public final class ConductorLink: Sendable {
             topology: { try await client.call(FetchTopology.self, FetchTopology.Params(instance: $0)) },
             guestAgent: { try await client.call(FetchGuestAgent.self, FetchGuestAgent.Params(instance: $0)) },
             crashDump: { _ = try await client.call(TriggerCrashDump.self, TriggerCrashDump.Params(instance: $0)) },
+            forceMigration: {
+                _ = try await client.call(
+                    ForceLiveMigration.self, ForceLiveMigration.Params(instance: $0, migration: $1))
+            },
             claims: {
                 try await client.call(FetchClaims.self, FetchClaims.Params(host: $0, events: $1))
             },
@@ -91,6 +98,11 @@ public final class ConductorLink: Sendable {
 
     /// Sends the guest a non-maskable interrupt.
     func triggerCrashDump(_ instance: InstanceID) async throws { try await injectCrash(instance) }
+
+    /// Has the host that a guest comes from end its live migration soon.
+    func forceMigration(_ instance: InstanceID, _ migration: MigrationID) async throws {
+        try await forceEnd(instance, migration)
+    }
 
     /// Tells the conductor that what it knows of `host` has changed; it also notices by itself.
     func forget(_ host: HostName) async {

@@ -59,11 +59,13 @@ extension ComputeRoutes {
                 throw APIError.badRequest(
                     "Invalid input for a migration's action: {\"force_complete\": null} is wanted.")
             }
-            throw try await refusal(call, server, parts)
+            try await LiveMigrationEnd(server: server, call: call, parts: parts).force()
+            return HTTPResponse(202)
         }
         addServer(.delete, "/migrations/{migration}", rule: "servers:migrations:delete", versions: 24...Int.max) {
             call, server in
-            throw try await refusal(call, server, parts)
+            try await LiveMigrationEnd(server: server, call: call, parts: parts).abort()
+            return HTTPResponse(202)
         }
     }
 }
@@ -74,17 +76,6 @@ private func live(_ server: Instance, _ parts: ComputeParts) async throws -> [Mi
     (query.instance, query.types) = (server.id, [.liveMigration])
     query.statuses = Set(MigrationStatus.allCases).subtracting(MigrationStatus.over)
     return try await parts.database.migrations.list(query)
-}
-
-/// Why a migration can be neither forced nor aborted: it is none of the server's, or not a live one.
-private func refusal(_ call: ComputeCall, _ server: Instance, _ parts: ComputeParts) async throws -> APIError {
-    let text = call.parameter("migration")
-    guard let number = Int64(text), let found = try await parts.database.migrations.find(number, of: server.id) else {
-        return .notFound("Migration \(text.prefix(64)) for server \(server.id) could not be found.")
-    }
-    return .badRequest(
-        "Migration \(found.number) state of instance \(server.id) is \(found.status.rawValue). Cannot change it: only "
-            + "a live migration that runs can be aborted or forced to its end.")
 }
 
 /// What `os-migrations` is asked.

@@ -95,6 +95,7 @@ enum Policy {
         "servers:migrations:force_complete": .admin,
         "servers:migrations:delete": .admin,
         "os-migrate-server:migrate_live": .manager,
+        "os-migrate-server:migrate_live:host": .admin,
         "os-remote-consoles": .member,
         "os-server-diagnostics": .admin,
         "servers:topology:index": .reader,

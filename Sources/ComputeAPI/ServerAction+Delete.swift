@@ -61,7 +61,7 @@ extension Instance {
     fileprivate var isBetweenHosts: Bool {
         guard move != nil else { return false }
         switch taskState {
-        case .resizeMigrating, .resizeMigrated, .resizeFinish, .resizeReverting: return true
+        case .resizeMigrating, .resizeMigrated, .resizeFinish, .resizeReverting, .migrating: return true
         default: return vmState == .error
         }
     }

@@ -111,13 +111,16 @@ extension ServerAction {
     }
 
     /// Throws 400 for a host that the server cannot go to.
-    private static func requireDestination(_ host: HostName, _ server: Instance, _ parts: ComputeParts) async throws {
+    static func requireDestination(
+        _ host: HostName, _ server: Instance, _ parts: ComputeParts, mayBeDisabled: Bool = false
+    ) async throws {
         try await requireComputeHost(host, parts)
         guard host != server.host else {
             throw APIError.badRequest("Unable to migrate instance \(server.id) to current host \(host).")
         }
         guard let service = try await parts.database.services.find(host: host, binary: "nova-compute"),
-            !service.isDisabled, service.isUp(now: parts.now(), downAfter: parts.settings.serviceDownTime)
+            !service.isDisabled || mayBeDisabled,
+            service.isUp(now: parts.now(), downAfter: parts.settings.serviceDownTime)
         else { throw APIError.badRequest("Compute host \(host) is disabled or down.") }
     }
 
@@ -166,10 +169,11 @@ extension ServerActionCall {
     fileprivate func decide(
         _ request: InstanceRequest, _ decision: PendingMove.Decision, kind: String, status: MigrationStatus
     ) async throws {
-        // Of an evacuation there is nothing to confirm, and no way back.
-        guard let migration = server.move?.migration, server.move?.type != .evacuation else {
+        // Of an evacuation or a live migration there is nothing to confirm, and no way back.
+        guard let move = server.move, move.type.isVerified else {
             throw APIError.conflict("Instance \(server.id) has not been moved.")
         }
+        let migration = move.migration
         _ = try await changeServer(
             server, request, call, parts, kind: kind, migrations: [.status(migration, status)],
             change: { instance in

@@ -104,7 +104,7 @@ struct ServerAction: Sendable {
         "restore": ServerAction("os-deferred-delete:restore", restore),
         "evacuate": ServerAction("os-evacuate", evacuate),
         "migrate": ServerAction("os-migrate-server:migrate", migrate),
-        "os-migrateLive": ServerAction(absent: "os-migrate-server:migrate_live"),
+        "os-migrateLive": ServerAction("os-migrate-server:migrate_live", migrateLive),
         "trigger_crash_dump": ServerAction("servers:trigger_crash_dump", at: 17...Int.max, triggerCrashDump),
         "os-getVNCConsole": ServerAction("os-remote-consoles", at: 1...5, remoteConsole(["novnc", "xvpvnc"])),
         "os-getSPICEConsole": ServerAction("os-remote-consoles", at: 1...5, remoteConsole(["spice-html5"])),

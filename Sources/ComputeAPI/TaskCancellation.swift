@@ -13,7 +13,7 @@ struct TaskCancellation: Sendable {
             throw APIError.conflict("Task \(row.id) has ended already: it \(row.status.rawValue).")
         }
         switch row.kind {
-        case TaskKind.delete, TaskKind.offload, TaskKind.cleanup:
+        case TaskKind.delete, TaskKind.offload, TaskKind.cleanup, TaskKind.leave:
             throw APIError.conflict("Task \(row.id) removes a guest from its host, which is not cancelled.")
         case TaskKind.guest, TaskKind.rebuild, TaskKind.snapshot, TaskKind.backup:
             let state = try TaskEngine.state(GuestTaskState.self, of: row)

@@ -45,7 +45,7 @@ struct TaskRetry: Sendable {
             requestID: row.requestID, state: try freshState(of: row), generation: generation, createdAt: now)
         // The host has seen the epochs of the task that failed.
         again.epoch = row.epoch + 1
-        guard row.kind != TaskKind.cleanup else {
+        guard ![TaskKind.cleanup, TaskKind.release, TaskKind.leave].contains(row.kind) else {
             // It concerns a host, not what the record says now.
             try await database.tasks.insert(again)
             return again
@@ -81,8 +81,9 @@ struct TaskRetry: Sendable {
         case TaskKind.offload:
             return try coded(OffloadTaskState(instance: try TaskEngine.state(OffloadTaskState.self, of: row).instance))
         default:
-            let old = try TaskEngine.state(CleanupTaskState.self, of: row)
-            return try coded(CleanupTaskState(instance: old.instance, host: old.host))
+            var fresh = try TaskEngine.state(CleanupTaskState.self, of: row)
+            (fresh.dispatchedEpoch, fresh.attempts) = (nil, nil)
+            return try coded(fresh)
         }
     }
 }

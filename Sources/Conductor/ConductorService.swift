@@ -82,7 +82,7 @@ public final class ConductorService: Sendable {
             offload: OffloadQueue(
                 engine: engine, tasks: database.tasks,
                 afterSeconds: configuration[DatabaseOptions.shelvedOffloadTime]),
-            imageStorage: database.images, tasks: database.tasks,
+            imageStorage: database.images, tasks: database.tasks, hosts: database.hosts,
             scheduler: scheduler,
             images: ServerImages(
                 storage: database.images, tickets: tickets, http: connections,
@@ -101,7 +101,7 @@ public final class ConductorService: Sendable {
             ticketLifetime: configuration[ConductorOptions.imageTicketLifetime], now: now
         ).register(on: rpc)
         EvacuationService(database: database, liveness: liveness, now: now).register(on: rpc)
-        ControlService(database: database, engine: engine, agents: agents).register(on: rpc)
+        ControlService(database: database, engine: engine, agents: agents, now: now).register(on: rpc)
         await liveness.readEvacuated()
         var router = Router()
         rpc.mount(on: &router)

@@ -14,6 +14,7 @@ struct ConductorTasks: Sendable {
     let offload: OffloadQueue
     let imageStorage: any ImageStorage
     let tasks: any TaskStorage
+    let hosts: HostStore
     let scheduler: RPCClient
     let images: ServerImages
     let maxAttempts: Int
@@ -59,6 +60,7 @@ struct ConductorTasks: Sendable {
             })
         registerImageTasks(on: engine)
         registerMoves(on: engine)
+        registerLiveMigrations(on: engine)
         registerEvacuations(on: engine)
         engine.register(
             TaskDefinition<BatchTaskState>(kind: TaskKind.batch, steps: [WaitForChildren(tasks: tasks)]))
@@ -140,7 +142,7 @@ struct ConductorTasks: Sendable {
         try await ledger.fail(id, failure, keeping: true, row, now: now())
     }
 
-    private func context(_ row: TaskRow) -> StepContext {
+    func context(_ row: TaskRow) -> StepContext {
         StepContext(row: row, now: now, isCancelRequested: { false })
     }
 }

@@ -2,12 +2,14 @@ internal import Database
 internal import Model
 internal import RPC
 internal import Tasks
+internal import Telemetry
 
 /// Answers the API.
 struct ControlService: Sendable {
     let database: ControlDatabase
     let engine: TaskEngine
     let agents: AgentDirectory
+    let now: Now
 
     func register(on server: RPCServer) {
         server.register(WakeConductor.self, allowed: [.api]) { _, _ in
@@ -40,6 +42,21 @@ struct ControlService: Sendable {
         server.register(TriggerCrashDump.self, allowed: [.api]) { params, _ in
             try await agents.call(InjectNMI.self, params, on: try await host(of: params.instance))
         }
+        server.register(ForceLiveMigration.self, allowed: [.api]) { params, _ in try await force(params) }
+    }
+
+    /// Asks the host that the guest comes from. What the host has said of the guest's memory by then is noted.
+    private func force(_ params: ForceLiveMigration.Params) async throws -> ForceLiveMigration.Result {
+        guard let instance = try await database.instances.find(params.instance), let move = instance.move,
+            move.migration == params.migration, move.type == .liveMigration
+        else { throw Failure(.conflict, "migration \(params.migration) of instance \(params.instance) is over") }
+        let answer = try await agents.call(ForceMigration.self, params, on: move.source)
+        if answer.isPostCopy {
+            _ = try await database.instances.update(
+                instance.id, now: now(), migrations: [.note(move.migration, nil, isPostCopy: true)]
+            ) { _ in }
+        }
+        return answer
     }
 
     /// The host that the instance is on.

@@ -50,8 +50,13 @@ struct HostCommand: Sendable {
     }
 
     /// Asks the host to cancel what the task has it do. `false`: it was not reached, or another moment may be better.
-    func cancel(on host: HostName, instance: InstanceID, _ context: StepContext) async throws -> Bool {
-        let header = CommandHeader(task: context.row.id, instance: instance, fence: context.row.fence)
+    ///
+    /// - Parameter part: as of `progress`.
+    func cancel(
+        on host: HostName, instance: InstanceID, part: String? = nil, _ context: StepContext
+    ) async throws -> Bool {
+        let id = part.map { context.row.id.part($0) } ?? context.row.id
+        let header = CommandHeader(task: id, instance: instance, fence: context.row.fence)
         let log = Logger("conductor")
         do {
             _ = try await agents.call(CancelOperation.self, .init(header: header), on: host)

@@ -5,10 +5,12 @@ internal import Tasks
 
 extension InstanceLedger {
     /// Names the host that is about to be asked for room, before it hears of it, so that a deletion finds it.
-    func aim(_ id: InstanceID, at host: HostName, _ context: StepContext) async throws -> Instance {
+    func aim(
+        _ id: InstanceID, at host: HostName, _ taskState: TaskState, _ context: StepContext
+    ) async throws -> Instance {
         try await change(id, context) { instance in
             instance.move?.destination = host
-            instance.taskState = .resizePrep
+            instance.taskState = taskState
         } migrations: { move in
             [.change(move.migration) { $0.destinationHost = host }]
         }
@@ -98,7 +100,7 @@ extension InstanceLedger {
                 ?? [])
     }
 
-    private func ended(_ event: String, _ report: ReportOperation.Params, _ context: StepContext) -> ActionEnd {
+    func ended(_ event: String, _ report: ReportOperation.Params, _ context: StepContext) -> ActionEnd {
         ActionEnd(
             requestID: context.row.requestID, at: context.now(), failed: false,
             event: InstanceEvent(
@@ -106,7 +108,7 @@ extension InstanceLedger {
                 result: "Success", details: nil))
     }
 
-    private func change(
+    func change(
         _ id: InstanceID, _ context: StepContext, finishing: ActionEnd? = nil,
         _ body: @escaping @Sendable (inout Instance) -> Void, migrations: (PendingMove) -> [MigrationWrite]
     ) async throws -> Instance {

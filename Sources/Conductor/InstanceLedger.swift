@@ -193,10 +193,10 @@ struct InstanceLedger: Sendable {
     }
 
     /// The task ends without success: the instance keeps its state, or goes to ERROR, with a fault that says why; nothing
-    /// is under way any more. With `leavingHost` it is on none afterwards.
+    /// is under way any more. With `leavingHost` it is on none afterwards; without `hasFault` it ended as was asked.
     func fail(
-        _ id: InstanceID, _ failure: Failure, keeping: Bool, leavingHost: Bool = false, _ row: TaskRow,
-        now: Timestamp, migrations: [MigrationWrite] = [],
+        _ id: InstanceID, _ failure: Failure, keeping: Bool, leavingHost: Bool = false, hasFault: Bool = true,
+        _ row: TaskRow, now: Timestamp, migrations: [MigrationWrite] = [],
         change: @escaping @Sendable (inout Instance) -> Void = { _ in }
     ) async throws {
         let event = InstanceEvent(
@@ -219,6 +219,7 @@ struct InstanceLedger: Sendable {
                 }
                 if leavingHost { (instance.host, instance.postponedReport) = (nil, nil) }
                 instance.settle()
+                guard hasFault else { return }
                 instance.fault = InstanceFault(
                     code: 500, message: failure.message, details: failure.details, createdAt: now)
             }

@@ -103,6 +103,11 @@ struct ReportService: Sendable {
             try await store(params)
             return RPCConfirmation()
         }
+        server.register(ReportMigration.self, allowed: [.host]) { params, call in
+            try requireSelf(params.host, call)
+            try await note(params)
+            return RPCConfirmation()
+        }
         server.register(ListHostInstances.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)
             return .init(instances: try await database.instances.list(on: params.host))
@@ -190,9 +195,9 @@ struct ReportService: Sendable {
             if hosts?.contains(host) == true { return true }
         case TaskKind.delete: if try TaskEngine.state(DeleteTaskState.self, of: row).host == host { return true }
         case TaskKind.offload: if try TaskEngine.state(OffloadTaskState.self, of: row).host == host { return true }
-        case TaskKind.release, TaskKind.cleanup:
+        case TaskKind.release, TaskKind.cleanup, TaskKind.leave:
             return try TaskEngine.state(CleanupTaskState.self, of: row).host == host
-        case TaskKind.move, TaskKind.confirmMove, TaskKind.revertMove, TaskKind.evacuate:
+        case TaskKind.move, TaskKind.confirmMove, TaskKind.revertMove, TaskKind.liveMigrate, TaskKind.evacuate:
             let move = try TaskEngine.state(MoveTaskState.self, of: row)
             if move.candidates?.contains(host) == true { return true }
             if try await database.migrations.find(move.migration)?.involves(host) == true { return true }
@@ -228,6 +233,32 @@ struct ReportService: Sendable {
                 "a host reports an instance that is not known", ["instance": report.instance, "host": report.host])
         }
     }
+
+    /// Writes down how far a live migration is. What comes when it is over changes nothing.
+    private func note(_ report: ReportMigration.Params) async throws {
+        guard let migration = try await database.migrations.find(report.migration),
+            migration.instance == report.instance, migration.sourceHost == report.host
+        else {
+            throw refusal(
+                report.host, "migration \(report.migration) of instance \(report.instance) is none from \(report.host)")
+        }
+        do {
+            _ = try await database.instances.update(
+                report.instance, now: now(),
+                migrations: [.note(report.migration, report.progress, isPostCopy: report.isPostCopy)]
+            ) { instance in
+                guard let move = instance.move, move.migration == report.migration, instance.host == report.host,
+                    instance.deletedAt == nil
+                else { throw Superseded() }
+                if let percent = report.progress.percent { instance.progress = percent }
+            }
+        } catch is Superseded {
+            log.debug("a host reports of a migration that is over", ["instance": report.instance, "host": report.host])
+        }
+    }
+
+    /// What is reported is over.
+    private struct Superseded: Error {}
 
     private func ticket(_ params: GetImageTicket.Params) async throws -> GetImageTicket.Result {
         if params.isUpload == true { return try await uploadTicket(params) }

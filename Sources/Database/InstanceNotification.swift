@@ -22,9 +22,9 @@ struct InstanceNotification {
     }
 
     func append(_ phase: Phase, now: Timestamp, _ connection: SQLConnection) throws {
-        guard try NotificationStore.isOn(connection), let name = action.notificationName else { return }
+        guard try NotificationStore.isOn(connection), let name = action.notificationName(phase) else { return }
         try NotificationStore.append(
-            "instance.\(name).\(phase.rawValue)", payload: "InstanceActionPayload", version: "1.8",
+            "instance.\(name)", payload: "InstanceActionPayload", version: "1.8",
             about: instance.id.rawValue, isError: phase == .error,
             publisher: host.map { "nova-compute:\($0)" } ?? "apus", requestID: requestID, data: data,
             now: now, connection)
@@ -84,8 +84,18 @@ struct InstanceNotification {
 }
 
 extension InstanceActionKind {
-    /// Between `instance.` and the phase; `nil` for what Nova tells nobody.
-    fileprivate var notificationName: String? {
+    /// After `instance.`; `nil` for what Nova tells nobody.
+    fileprivate func notificationName(_ phase: InstanceNotification.Phase) -> String? {
+        guard self == .liveMigration else { return notificationName.map { "\($0).\(phase.rawValue)" } }
+        // Nova tells of its parts, and these are where it begins and ends.
+        return switch phase {
+        case .start: "live_migration_pre.start"
+        case .end: "live_migration_post.end"
+        case .error: "live_migration_rollback.end"
+        }
+    }
+
+    private var notificationName: String? {
         switch self {
         case .create, .delete, .reboot, .pause, .unpause, .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve,
             .unshelve, .lock, .unlock, .restore, .evacuate:
@@ -100,8 +110,9 @@ extension InstanceActionKind {
         case .resize, .migrate: "resize"
         case .confirmResize: "resize_confirm"
         case .revertResize: "resize_revert"
-        case .liveMigration: "live_migration"
-        case .changePassword, .resetState: nil
+        case .abortLiveMigration: "live_migration_abort"
+        case .forceLiveMigration: "live_migration_force_complete"
+        case .changePassword, .resetState, .liveMigration: nil
         }
     }
 }

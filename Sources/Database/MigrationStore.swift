@@ -39,6 +39,14 @@ public enum MigrationWrite: Sendable {
             if let failure { migration.failure = failure }
         }
     }
+
+    /// How far it is, as a host has told; and whether the guest runs at its destination already.
+    public static func note(_ id: MigrationID, _ progress: MigrationProgress?, isPostCopy: Bool) -> MigrationWrite {
+        .change(id) { migration in
+            if let progress { migration.progress = progress }
+            if isPostCopy { migration.status = .runningPostCopy }
+        }
+    }
 }
 
 /// Migrations, resizes and evacuations, one row each; they stay for as long as their instance's row.
@@ -112,13 +120,6 @@ public struct MigrationStore: Sendable {
                 "SELECT record FROM migrations\(filter) ORDER BY number DESC LIMIT ?",
                 values + [SQLValue(min(max(0, query.limit), 1_000))]
             ) { try Record.decode(MigrationRecord.self, $0.text(0)) }
-        }
-    }
-
-    /// How far one is: what a host has told. Nothing when it is over.
-    public func note(_ progress: MigrationProgress, of id: MigrationID, now: Timestamp) async throws {
-        try await database.write { connection in
-            try Self.write(.change(id) { $0.progress = progress }, now: now, connection)
         }
     }
 

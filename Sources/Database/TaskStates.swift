@@ -36,16 +36,21 @@ public enum TaskKind {
     /// Starts a server of a host that is dead on another one.
     public static let evacuate = "evacuate"
 
+    /// Carries a guest to another host while it runs.
+    public static let liveMigrate = "live_migrate"
+    /// Has one host remove what it still has of a guest that has arrived elsewhere; has no action of its own.
+    public static let leave = "leave"
+
     public static let all: Set<String> = [
         build, delete, guest, rebuild, snapshot, backup, rotateBackups, offload, unshelve, batch, cleanup,
-        cacheImages, move, confirmMove, revertMove, release, evacuate,
+        cacheImages, move, confirmMove, revertMove, release, liveMigrate, leave, evacuate,
     ]
 
     /// Those that need the guest's host.
     public static let onHost: Set<String> = [guest, rebuild, snapshot, backup]
 
     /// The kinds that can be run again from the beginning when they have failed.
-    public static let repeatable: Set<String> = [delete, offload, cleanup, cacheImages, release]
+    public static let repeatable: Set<String> = [delete, offload, cleanup, cacheImages, release, leave]
 }
 
 /// State of a `build` or `unshelve` task. The API fills the first members, the conductor's steps the others.
@@ -202,15 +207,17 @@ public struct CacheImagesTaskState: Sendable, Hashable, Codable {
     }
 }
 
-/// State of a `cleanup` or `release` task.
+/// State of a `cleanup`, `release` or `leave` task.
 public struct CleanupTaskState: Sendable, Hashable, Codable {
     public var instance: InstanceID
     public var host: HostName
     public var dispatchedEpoch: Int64?
-    /// Of a release.
+    /// Of a release or a leave.
     public var migration: MigrationID?
     /// Of a release: whether the host is the one that the instance was to leave.
     public var isSource: Bool?
+    /// How often the host has tried, and failed.
+    public var attempts: Int?
 
     public init(instance: InstanceID, host: HostName) {
         (self.instance, self.host) = (instance, host)
@@ -218,8 +225,8 @@ public struct CleanupTaskState: Sendable, Hashable, Codable {
     }
 }
 
-/// State of a `move`, `confirm_move`, `revert_move` or `evacuate` task. The API fills the first members, the conductor's steps the
-/// others.
+/// State of a `move`, `confirm_move`, `revert_move`, `live_migrate` or `evacuate` task. The API fills the first members,
+/// the conductor's steps the others.
 public struct MoveTaskState: Sendable, Hashable, Codable {
     public var instance: InstanceID
     public var migration: MigrationID
@@ -253,6 +260,18 @@ public struct MoveTaskState: Sendable, Hashable, Codable {
     public var image: ImageReference?
     /// How often the destination could not give back what it has.
     public var releases: Int?
+    /// Of a live migration, as what follows: whether the scheduler is not asked about the requested host.
+    public var isForced: Bool?
+    /// How the guest's disks and memory are to be carried.
+    public var request: LiveRequest?
+    /// The host that the guest comes from.
+    public var source: HostName?
+    /// The host that the guest was sent to.
+    public var target: HostName?
+    /// Set once the source has said that the guest is at its destination, and nowhere else.
+    public var isSent: Bool?
+    /// Set once the source has answered that it breaks the sending off, or that it does not.
+    public var isCancelAnswered: Bool?
     /// Of an evacuation.
     public var evacuation: EvacuationRequest?
 

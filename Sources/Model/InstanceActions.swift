@@ -5,6 +5,8 @@ public enum InstanceActionKind: String, Sendable, Hashable, Codable, CaseIterabl
     case resetState
     case resize, migrate, confirmResize, revertResize, evacuate
     case liveMigration = "live-migration"
+    case abortLiveMigration = "live_migration_cancel"
+    case forceLiveMigration = "live_migration_force_complete"
     case attachInterface = "attach_interface"
     case detachInterface = "detach_interface"
     case triggerCrashDump = "trigger_crash_dump"
@@ -52,6 +54,12 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
     case migrate
     case confirmResize
     case revertResize
+    /// To another host while it runs.
+    case liveMigrate
+    /// Ends a live migration that is under way, with the guest where it was.
+    case abortLiveMigration
+    /// Ends one soon, with the guest at its destination.
+    case forceLiveMigration
     /// To another host, because its own is dead.
     case evacuate
     /// Set, change or delete metadata items.
@@ -66,8 +74,8 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         .delete, .softDelete, .forceDelete, .restore, .start, .stop, .reboot(.soft), .reboot(.hard), .pause, .unpause,
         .suspend, .resume, .rescue, .unrescue, .rebuild, .shelve, .shelveOffload, .unshelve, .lock, .unlock,
         .createImage, .createBackup, .changePassword, .attachInterface, .detachInterface, .triggerCrashDump,
-        .resetState, .resize, .migrate, .confirmResize, .revertResize, .evacuate, .changeMetadata, .changeTags,
-        .consoleOutput, .remoteConsole, .diagnostics,
+        .resetState, .resize, .migrate, .confirmResize, .revertResize, .liveMigrate, .abortLiveMigration,
+        .forceLiveMigration, .evacuate, .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics,
     ]
 
     /// The name in refusals: "Cannot 'start' instance …".
@@ -103,6 +111,9 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         case .migrate: "migrate"
         case .confirmResize: "confirmResize"
         case .revertResize: "revertResize"
+        case .liveMigrate: "os-migrateLive"
+        case .abortLiveMigration: "abort live migration"
+        case .forceLiveMigration: "force_complete"
         case .evacuate: "evacuate"
         case .changeMetadata: "update_instance_metadata"
         case .changeTags: "update_tags"
@@ -143,6 +154,9 @@ public enum InstanceRequest: Sendable, Hashable, CaseIterable {
         case .migrate: .migrate
         case .confirmResize: .confirmResize
         case .revertResize: .revertResize
+        case .liveMigrate: .liveMigration
+        case .abortLiveMigration: .abortLiveMigration
+        case .forceLiveMigration: .forceLiveMigration
         case .evacuate: .evacuate
         case .changeMetadata, .changeTags, .consoleOutput, .remoteConsole, .diagnostics: nil
         }

@@ -11,6 +11,8 @@ public struct InstanceAdmission: Sendable, Hashable {
         case any
         /// Whatever is under way but these.
         case notDuring(Set<TaskState>)
+        /// This, and nothing else, is under way.
+        case only(TaskState)
     }
 
     /// `nil` for every state.
@@ -84,6 +86,11 @@ public struct InstanceAdmission: Sendable, Hashable {
         case .confirmResize: self.init([.resized], .resizeConfirming)
         // In ERROR, too: its source may not have had it again at the first try.
         case .revertResize: self.init([.resized, .error], .resizeReverting)
+        case .liveMigrate: self.init([.active, .paused], .migrating)
+        case .abortLiveMigration:
+            self.init(nil, tasks: .only(.migrating), needsHost: false, needsLaunched: false, nil)
+        case .forceLiveMigration:
+            self.init([.active, .paused], tasks: .only(.migrating), needsHost: false, needsLaunched: false, nil)
         // Whatever its host was at is over. What is being deleted stays so: an evacuation would bring it back.
         case .evacuate:
             self.init(
@@ -116,6 +123,7 @@ extension InstanceRequest {
         if row.respectsLock, instance.lock != nil, !isAdmin { throw refuse(.locked) }
         if let allowed = row.vmStates, !allowed.contains(instance.vmState) { throw refuse(.vmState(instance.vmState)) }
         if let taskState = instance.taskState, !row.tasks.bears(taskState) { throw refuse(.taskState(taskState)) }
+        if case .only = row.tasks, instance.taskState == nil { throw refuse(.nothingUnderWay) }
         if row.needsLaunched, instance.launchedAt == nil { throw refuse(.notLaunched) }
         if row.needsHost, instance.host == nil { throw refuse(.noHost) }
         return row.taskState
@@ -129,6 +137,7 @@ extension InstanceAdmission.TaskRule {
         case .noneOr(let overtaken): overtaken.contains(taskState)
         case .any: true
         case .notDuring(let excluded): !excluded.contains(taskState)
+        case .only(let wanted): taskState == wanted
         }
     }
 }
@@ -138,6 +147,8 @@ public struct InvalidState: Error, Sendable, Hashable {
     public enum Obstacle: Sendable, Hashable {
         case vmState(VMState)
         case taskState(TaskState)
+        /// It is about what is under way, and nothing is.
+        case nothingUnderWay
         case locked
         /// It is on no host.
         case noHost
@@ -156,6 +167,7 @@ public struct InvalidState: Error, Sendable, Hashable {
             "Cannot '\(request)' instance \(instance) while it is in vm_state \(state.rawValue)"
         case .taskState(let state):
             "Cannot '\(request)' instance \(instance) while it is in task_state \(state.rawValue)"
+        case .nothingUnderWay: "Cannot '\(request)' instance \(instance) while it is in task_state None"
         case .locked: "Instance \(instance) is locked"
         case .noHost: "Instance \(instance) is not ready"
         case .notLaunched: "Cannot '\(request)' instance \(instance): it has never been active"

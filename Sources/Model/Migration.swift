@@ -63,6 +63,11 @@ public struct MigrationRecord: Sendable, Hashable, Codable {
     }
 }
 
+extension MigrationType {
+    /// Whether it ends with a choice of the user: to keep what it has made, or to go back.
+    public var isVerified: Bool { self == .migration || self == .resize }
+}
+
 extension MigrationRecord {
     /// Whether it is from or to the host.
     public func involves(_ host: HostName) -> Bool { sourceHost == host || destinationHost == host }
@@ -85,6 +90,14 @@ public struct MigrationProgress: Sendable, Hashable, Codable {
             (memoryTotal, memoryProcessed, memoryRemaining)
         (self.diskTotal, self.diskProcessed, self.diskRemaining) = (diskTotal, diskProcessed, diskRemaining)
     }
+
+    /// How much of everything is there, from 0 to 100; `nil` before it is known how much there is.
+    public var percent: Int? {
+        let total = Double(memoryTotal) + Double(diskTotal)
+        guard total > 0 else { return nil }
+        let left = Double(memoryRemaining) + Double(diskRemaining)
+        return Int(100 * min(max(0, 1 - left / total), 1))
+    }
 }
 
 /// A move of an instance that is under way, or that can still be taken back.
@@ -94,7 +107,7 @@ public struct PendingMove: Sendable, Hashable, Codable {
     /// What it comes from, and goes back to.
     public var source: HostName
     public var formerFlavor: Flavor
-    /// `active` or `stopped`: how it was before, and is to be after.
+    /// `active` or `stopped`, in a live migration `active` or `paused`: how it was before, and is to be after.
     public var formerVMState: VMState
     /// The host that has, or may have, begun to take it; `nil` before one is asked.
     public var destination: HostName?

@@ -24,7 +24,7 @@ public enum MoveObstacle: String, Sendable, Hashable, CaseIterable {
         } catch {
             switch error.obstacle {
             case .locked: self = .locked
-            case .taskState: self = .task
+            case .taskState, .nothingUnderWay: self = .task
             case .vmState, .notLaunched, .noHost: self = .state
             }
             return

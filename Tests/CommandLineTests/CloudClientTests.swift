@@ -6,11 +6,12 @@ import Testing
 @testable import CommandLine
 
 /// A cloud in memory: identity with one user, and answers by method and path.
-private final class FakeCloud: Sendable {
+final class FakeCloud: Sendable {
     struct State {
         var tokens: Set<String> = []
         var issued = 0
         var asked: [String] = []
+        var bodies: [JSON] = []
     }
 
     static let origin = "http://cloud:8774"
@@ -21,6 +22,8 @@ private final class FakeCloud: Sendable {
 
     /// Method and path of every request but logins, in order.
     var asked: [String] { state.withLock { $0.asked } }
+    /// What came with those that had a body.
+    var bodies: [JSON] { state.withLock { $0.bodies } }
     var logins: Int { state.withLock { $0.issued } }
 
     /// Tokens issued so far are no longer valid.
@@ -38,6 +41,7 @@ private final class FakeCloud: Sendable {
         let path = String(request.url.dropFirst(Self.origin.count))
         let isKnown = state.withLock { state in
             state.asked.append("\(request.method.rawValue) \(path)")
+            if case .bytes(let bytes) = request.body, let body = try? JSON(parsing: bytes) { state.bodies.append(body) }
             return state.tokens.contains(request.headers["X-Auth-Token"] ?? "")
         }
         guard isKnown else { return response(401, ["error": ["message": "no such token"]]) }

@@ -30,6 +30,41 @@ struct HostDrainTests {
         #expect(cloud.state.withLock { $0.most } <= 2)
     }
 
+    @Test("What runs or is paused is moved so, what is off while it is off; the others are named with their reasons")
+    func drainedLive() async throws {
+        let cloud = MovingCloud([
+            "a": .init(status: "ACTIVE"), "b": .init(status: "SHUTOFF"), "c": .init(status: "PAUSED"),
+            "d": .init(status: "ACTIVE", refusal: "kvm2: another processor"), "e": .init(status: "SUSPENDED"),
+            "f": .init(status: "ACTIVE", isLocked: true),
+        ])
+        let remarks = Mutex<[String]>([])
+        let drain = cloud.drain(isCold: false) { text in remarks.withLock { $0.append(text) } }
+        let byID = Dictionary(uniqueKeysWithValues: try await drain.run().map { ($0.server, $0) })
+        for id in ["a", "b", "c"] { #expect(byID[id]?.host == "kvm2" && byID[id]?.reason == nil, "\(id)") }
+        #expect(byID["d"]?.reason == "kvm2: another processor")
+        #expect(byID["e"]?.reason == "it is SUSPENDED, and only what is ACTIVE, PAUSED or SHUTOFF is moved")
+        #expect(byID["f"]?.reason == "Instance f is locked")
+        let servers = cloud.state.withLock { $0.servers }
+        #expect(servers["a"]?.status == "ACTIVE" && servers["c"]?.status == "PAUSED")
+        #expect(servers["b"]?.status == "SHUTOFF" && servers["b"]?.isMigrated == false)
+        #expect(cloud.state.withLock { $0.actions["a"] } == ["os-migrateLive"])
+        #expect(cloud.state.withLock { $0.actions["b"] } == ["migrate", "confirmResize"])
+        #expect(remarks.withLock { $0.contains("a: 50 % is there") })
+        #expect(cloud.state.withLock { $0.most } <= 2)
+    }
+
+    @Test("Begun again it waits for what is on its way, and moves the rest")
+    func resumedLive() async throws {
+        let cloud = MovingCloud([
+            "a": .init(status: "MIGRATING", task: "os-migrateLive"), "b": .init(status: "ACTIVE"),
+            "c": .init(status: "VERIFY_RESIZE", host: "kvm2", isMigrated: true, was: "SHUTOFF"),
+        ])
+        let outcomes = try await cloud.drain(isCold: false).run()
+        #expect(outcomes.count == 3 && outcomes.allSatisfy { $0.host == "kvm2" && $0.reason == nil })
+        #expect(cloud.state.withLock { $0.actions["a"] } == nil)
+        #expect(cloud.state.withLock { $0.servers["c"]?.status } == "SHUTOFF")
+    }
+
     @Test("Begun again it confirms what it had moved, and moves the rest")
     func resumed() async throws {
         let cloud = MovingCloud([
@@ -57,6 +92,8 @@ private final class MovingCloud: Sendable {
     struct State: Sendable {
         var servers: [String: Server]
         var most = 0
+        /// What was asked of each.
+        var actions: [String: [String]] = [:]
     }
 
     private static let origin = "http://cloud:8774"
@@ -64,11 +101,14 @@ private final class MovingCloud: Sendable {
 
     init(_ servers: [String: Server]) { state = Mutex(State(servers: servers)) }
 
-    func drain(_ remark: @escaping @Sendable (String) -> Void = { _ in }) -> HostDrain {
+    func drain(
+        isCold: Bool = true, _ remark: @escaping @Sendable (String) -> Void = { _ in }
+    ) -> HostDrain {
         let settings = CloudSettings(
             authURL: "\(Self.origin)/identity", username: "u", password: "right", projectName: "p", origin: "a test")
         let client = CloudClient(settings: settings) { [self] request throws(HTTPClientError) in answer(request) }
-        return HostDrain(host: "kvm1", parallel: 2, timeout: .seconds(30), client: client, remark: remark)
+        return HostDrain(
+            host: "kvm1", parallel: 2, isCold: isCold, timeout: .seconds(30), client: client, remark: remark)
     }
 
     private func answer(_ request: ClientRequest) -> ClientResponse {
@@ -113,6 +153,7 @@ private final class MovingCloud: Sendable {
                 [
                     "server": [
                         "id": .string(id), "name": .string(id), "status": .string(server.status),
+                        "progress": .integer(Int64(server.task == nil ? 100 : server.looks * 30)),
                         "OS-EXT-STS:task_state": server.task.map { .string($0) } ?? .null,
                         "OS-EXT-SRV-ATTR:host": .string(server.host),
                     ]
@@ -129,7 +170,9 @@ private final class MovingCloud: Sendable {
                 return response(409, ["conflictingRequest": ["message": .string("Instance \(id) is locked")]])
             }
             let before = state.servers[id]?.status ?? ""
-            if name == "migrate" { state.servers[id]?.was = before }
+            state.actions[id, default: []].append(name)
+            if name == "migrate" || name == "os-migrateLive" { state.servers[id]?.was = before }
+            if name == "os-migrateLive" { state.servers[id]?.status = "MIGRATING" }
             state.servers[id]?.task = name
             state.servers[id]?.looks = 0
             return response(202, .null)
@@ -164,6 +207,9 @@ extension MovingCloud.Server {
     fileprivate mutating func end() {
         if task == "migrate", refusal == nil {
             (status, host, isMigrated) = ("VERIFY_RESIZE", "kvm2", true)
+        } else if task == "os-migrateLive" {
+            status = was
+            if refusal == nil { host = "kvm2" }
         } else if task == "confirmResize" {
             (status, isMigrated) = (was, false)
         }

@@ -69,6 +69,9 @@ struct AdmissionMatrixTests {
         case .migrate: return action("migrate")
         case .confirmResize: return action("confirmResize", .null, 204)
         case .revertResize: return action("revertResize")
+        case .liveMigrate: return action("os-migrateLive", ["host": .null, "block_migration": "auto"])
+        case .abortLiveMigration: return (.delete, "/migrations/1", nil, 202)
+        case .forceLiveMigration: return (.post, "/migrations/1/action", ["force_complete": .null], 202)
         case .evacuate: return action("evacuate", [:], 200)
         case .changeMetadata: return (.post, "/metadata", ["metadata": ["a": "b"]], 200)
         case .changeTags: return (.put, "/tags/t", nil, 201)
@@ -84,7 +87,8 @@ struct AdmissionMatrixTests {
     private static let nic = NetworkInterface(network: "default", macAddress: "fa:16:3e:00:00:01")
     private static var port: String { nic.portID(in: InstanceID(id)) }
     private static let adminOnly: Set<InstanceRequest> = [
-        .shelveOffload, .resetState, .diagnostics, .migrate, .evacuate,
+        .shelveOffload, .resetState, .diagnostics, .migrate, .liveMigrate, .abortLiveMigration, .forceLiveMigration,
+        .evacuate,
     ]
 
     /// An instance in that state, on a host, as nothing but the row says.
@@ -119,7 +123,7 @@ struct AdmissionMatrixTests {
                 quotas: .init(instances: -1, cores: -1, memoryMiB: -1), reclaimInterval: reclaim,
                 operationPatience: .zero))
         let (method, path, body, admitted) = Self.call(request)
-        _ = try await cloud.database.instances.create([Self.instance(Self.situations[0])], actions: [], tasks: [])
+        try await Self.create(in: cloud)
         if request == .evacuate {
             try await cloud.database.services.record([
                 ServiceHeartbeat(host: HostName("kvm1"), binary: "nova-compute", version: 1, at: ComputeFixture.start)
@@ -166,6 +170,22 @@ struct AdmissionMatrixTests {
         }
     }
 
+    /// The instance, and a live migration of it that runs.
+    private static func create(in cloud: ComputeFixture) async throws {
+        let instance = instance(situations[0])
+        let migration = MigrationRecord(
+            id: MigrationID("eeeeeeee-1111-4111-8111-111111111111"), instance: instance, type: .liveMigration,
+            status: .running, sourceHost: HostName("kvm1"), newFlavor: instance.flavor.id, userID: instance.userID,
+            now: ComputeFixture.start)
+        let row = try TaskEngine.makeRow(
+            kind: TaskKind.liveMigrate, instance: instance.id, requestID: RequestID("req-live"),
+            state: MoveTaskState(instance: instance.id, migration: migration.id), now: ComputeFixture.start)
+        _ = try await cloud.database.instances.create([instance], actions: [], tasks: [row])
+        _ = try await cloud.database.instances.update(
+            instance.id, now: ComputeFixture.start, migrations: [.insert(migration)]
+        ) { _ in }
+    }
+
     private static let repetitions = ProcessInfo.processInfo.environment["APUS_FULL"]?.isEmpty == false ? 10 : 1
 
     /// What the table admits of instances on no host, since it may be right, and turns out not to be.
@@ -180,7 +200,8 @@ struct AdmissionMatrixTests {
         if situation.isLocked, !situation.isAdmin { return (409, situation.taskState) }
         if situation.vmState == .shelvedOffloaded || situation.taskState == .deleting || !situation.hasHost
             || !situation.wasLaunched || situation.vmState == .error
-            || [.resizeMigrating, .resizeMigrated, .resizeFinish, .resizeReverting].contains(situation.taskState)
+            || [.resizeMigrating, .resizeMigrated, .resizeFinish, .resizeReverting, .migrating].contains(
+                situation.taskState)
         {
             return (204, .deleting)
         }

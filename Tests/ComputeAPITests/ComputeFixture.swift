@@ -59,7 +59,7 @@ struct ComputeFixture: Sendable {
             },
             diagnostics: { _ in Self.diagnostics }, topology: { _ in Self.topology },
             guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
-            crashDump: { _ in }, claims: { try Self.claims(of: $0, $1) }, forget: { _ in })
+            crashDump: { _ in }, forceMigration: { _, _ in }, claims: { try Self.claims(of: $0, $1) }, forget: { _ in })
     }
 
     /// What host `kvm1` says of itself; others are out of reach.

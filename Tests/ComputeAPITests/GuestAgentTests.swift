@@ -11,7 +11,7 @@ struct GuestAgentTests {
         ConductorLink(
             wake: {}, consoleOutput: { _, _ in "" }, diagnostics: { _ in ComputeFixture.diagnostics },
             topology: { _ in ComputeFixture.topology },
-            guestAgent: { _ in try ping() }, crashDump: { _ in },
+            guestAgent: { _ in try ping() }, crashDump: { _ in }, forceMigration: { _, _ in },
             claims: { host, _ in throw Failure(.unreachable, "\(host)") }, forget: { _ in })
     }
 

@@ -27,10 +27,6 @@ struct MicroversionTests {
         ] {
             #expect(await cloud.send(.get, path, as: "p1/admin", at: "2.100").status == 404, "\(path)")
         }
-        for action in ["os-migrateLive"] {
-            let reply = await cloud.send(.post, "servers/\(id)/action", as: "p1/admin", at: "2.100", [action: .null])
-            #expect(reply.status == 501 && reply.json["notImplemented"] != nil, "\(action)")
-        }
     }
 
     @Test(

@@ -199,7 +199,7 @@ struct MigrationListTests {
         #expect(try await cloud.get("servers/x/migrations", version: "2.80", as: "admin").status == 404)
     }
 
-    @Test("What is no live migration under way is neither aborted nor forced: 400, and 404 for none of the server's")
+    @Test("Of a server that is not being migrated nothing is aborted or forced: 409, and 404 for none of the server's")
     func refused() async throws {
         let cloud = try await ComputeFixture()
         let server = try await cloud.resized()
@@ -217,9 +217,9 @@ struct MigrationListTests {
             ).status
         }
         #expect(await force(server, "\(number)", complete, "2.21") == 404)
-        #expect(await force(server, "\(number)", complete, "2.22") == 400)
+        #expect(await force(server, "\(number)", complete, "2.22") == 409)
         #expect(await abort(server, "\(number)", "2.23") == 404)
-        #expect(await abort(server, "\(number)", "2.24") == 400)
+        #expect(await abort(server, "\(number)", "2.24") == 409)
         for (owner, wanted) in [(server, "4711"), (server, "x"), (other, "\(number)")] {
             #expect(await force(owner, wanted, complete, "2.80") == 404)
             #expect(await abort(owner, wanted, "2.80") == 404)

@@ -131,7 +131,8 @@ struct ServerActionTests {
             consoleOutput: { _, _ in throw Failure(.unreachable, "host kvm1 does not answer", isRetriable: true) },
             diagnostics: { _ in ComputeFixture.diagnostics }, topology: { _ in ComputeFixture.topology },
             guestAgent: { _ in .init(isAnswering: true, milliseconds: 1.25) },
-            crashDump: { _ in }, claims: { host, _ in throw Failure(.unreachable, "\(host)") }, forget: { _ in })
+            crashDump: { _ in }, forceMigration: { _, _ in },
+            claims: { host, _ in throw Failure(.unreachable, "\(host)") }, forget: { _ in })
         let cloud = try await ComputeFixture(conductor: conductor)
         let id = try await cloud.makeActive()
         let reply = await cloud.send(.post, "servers/\(id)/action", ["os-getConsoleOutput": [:]])

@@ -84,6 +84,10 @@ struct TaskRetryTests {
         let expected: [(TaskID, Int)] = [
             (try await insert(TaskKind.delete, DeleteTaskState(instance: id)), 409),
             (try await insert(TaskKind.cleanup, CleanupTaskState(instance: id, host: HostName("kvm1"))), 409),
+            (try await insert(TaskKind.leave, CleanupTaskState(instance: id, host: HostName("kvm1"))), 409),
+            (
+                try await insert(TaskKind.liveMigrate, MoveTaskState(instance: id, migration: MigrationID("m"))), 202
+            ),
             (try await insert(TaskKind.guest, guest(.stop, sent: true)), 409),
             (try await insert(TaskKind.guest, guest(.stop, sent: false)), 202),
             (try await insert(TaskKind.snapshot, guest(copy, sent: true)), 202),
@@ -110,6 +114,31 @@ struct TaskRetryTests {
         #expect(made.id != row.id && made.kind == TaskKind.delete && made.status == .pending)
         #expect(made.generation == row.generation && made.epoch == row.epoch + 1)
         #expect(try await cloud.instance(id)?.taskState == .deleting)
+    }
+
+    @Test("What a host has yet to give back or to remove is asked again, and nothing of the server changes")
+    func released() async throws {
+        let cloud = try await ComputeFixture()
+        let id = try await cloud.makeActive()
+        for kind in [TaskKind.release, TaskKind.leave] {
+            var state = CleanupTaskState(instance: InstanceID(id), host: HostName("kvm1"))
+            (state.migration, state.isSource) = (MigrationID("m"), true)
+            (state.attempts, state.dispatchedEpoch) = (30, 0)
+            let made = try TaskEngine.makeRow(
+                kind: kind, instance: InstanceID(id), requestID: RequestScope.makeID(), generation: 1, state: state,
+                now: cloud.clock.now)
+            try await cloud.database.tasks.insert(made)
+            let before = try await cloud.instance(id)
+            let row = try await end(cloud, id, kind: kind)
+            let reply = await admin(cloud, .post, "/tasks/\(row.id)/retry")
+            #expect(reply.status == 202, "\(reply.message)")
+            let again = try #require(
+                try await cloud.database.tasks.find(TaskID(reply.json["task"]?["id"]?.text ?? "")))
+            let fresh = try TaskEngine.state(CleanupTaskState.self, of: again)
+            #expect(fresh.migration == MigrationID("m") && fresh.isSource == true)
+            #expect(fresh.attempts == nil && fresh.dispatchedEpoch == nil && again.epoch == row.epoch + 1)
+            #expect(try await cloud.instance(id) == before)
+        }
     }
 
     @Test("What cannot be repeated, has succeeded, or was overtaken is 409 with the reason")

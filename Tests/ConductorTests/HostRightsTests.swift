@@ -9,6 +9,8 @@ import Testing
 
 @Suite("A host reads and writes what is its own, by every method", .timeLimit(.minutes(2)))
 struct HostRightsTests {
+    private static let migration = MigrationID("dddddddd-2222-4222-8222-222222222222")
+
     /// What host `two` says of host `one`'s instance; each must be refused.
     private func attempts(
         _ two: PlayedHost, of one: HostName, _ instance: Instance, task: TaskID
@@ -25,6 +27,11 @@ struct HostRightsTests {
             .init(
                 host: host, instance: instance.id, fence: fence, vmState: .error, powerState: .crashed, taskState: nil,
                 interfaces: nil, sequence: 99, observedAt: now)
+        }
+        func migration(_ host: HostName) -> ReportMigration.Params {
+            .init(
+                host: host, instance: instance.id, migration: Self.migration,
+                progress: MigrationProgress(memoryTotal: 9, memoryRemaining: 1), isPostCopy: true)
         }
         return [
             (
@@ -58,6 +65,15 @@ struct HostRightsTests {
             ("an instance, as itself", { _ = try await client.call(ReportInstance.self, report(own)) }),
             ("an outcome, as the other", { _ = try await client.call(ReportOperation.self, operation(one)) }),
             ("an outcome, as itself", { _ = try await client.call(ReportOperation.self, operation(own)) }),
+            ("a migration, as the other", { _ = try await client.call(ReportMigration.self, migration(one)) }),
+            ("a migration, as itself", { _ = try await client.call(ReportMigration.self, migration(own)) }),
+            (
+                "a forced end",
+                {
+                    _ = try await client.call(
+                        ForceLiveMigration.self, .init(instance: instance.id, migration: Self.migration))
+                }
+            ),
             ("the list", { _ = try await client.call(ListHostInstances.self, .init(host: one)) }),
             (
                 "a record, as the other",
@@ -126,6 +142,14 @@ struct HostRightsTests {
             let instance = try await plane.wait(for: made.instance.id) { $0.vmState == .active && $0.taskState == nil }
             #expect(instance.host == one.name)
             let two = try await plane.addHost("two", memoryMiB: 1_024)
+            // A live migration from the one, of which the other has nothing to say.
+            let record = MigrationRecord(
+                id: Self.migration, instance: instance, type: .liveMigration, status: .running, sourceHost: one.name,
+                newFlavor: instance.flavor.id, userID: UserID("u"), now: WallClock.now())
+            _ = try await plane.database.instances.update(
+                instance.id, now: WallClock.now(), migrations: [.insert(record)]
+            ) { _ in }
+            let migration = try await plane.database.migrations.find(Self.migration)
             for attempt in attempts(two, of: one.name, instance, task: made.task) {
                 do {
                     try await attempt.call()
@@ -135,6 +159,7 @@ struct HostRightsTests {
                 }
             }
             #expect(try await plane.database.instances.find(instance.id) == instance)
+            #expect(try await plane.database.migrations.find(Self.migration) == migration)
             #expect(try await plane.database.reports.find(task: made.task, host: two.name) == nil)
             await one.stop()
             await two.stop()

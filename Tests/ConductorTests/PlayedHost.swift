@@ -26,6 +26,9 @@ final class PlayedHost: Sendable {
         var versions: [RPCVersion?] = []
         var operations: [OperateGuest.Params] = []
         var moves: [MoveGuest.Params] = []
+        /// What was asked to be forced, and the answer.
+        var forced: [ForceMigration.Params] = []
+        var forceFailure: Failure?
         var takeIns: [TakeInGuest.Params] = []
         /// What is said of the disks of a guest that was taken in.
         var sharesDisks = false
@@ -77,8 +80,15 @@ final class PlayedHost: Sendable {
         }
         rpc.register(MoveGuest.self, allowed: [.conductor]) { params, _ in
             self.state.withLock { $0.moves.append(params) }
-            let isThere = ["take_over", "take_back"].contains(params.order.name)
+            let isThere = ["take_over", "take_back", "arrive"].contains(params.order.name)
             return try await self.take(params.order.name, params.header, then: isThere ? params.vmState : nil)
+        }
+        rpc.register(ForceMigration.self, allowed: [.conductor]) { params, _ in
+            try self.state.withLock { state throws(Failure) in
+                state.forced.append(params)
+                if let failure = state.forceFailure { throw failure }
+                return ForceMigration.Result(isPostCopy: true)
+            }
         }
         rpc.register(TakeInGuest.self, allowed: [.conductor]) { params, _ in
             self.state.withLock { $0.takeIns.append(params) }
@@ -198,14 +208,16 @@ final class PlayedHost: Sendable {
         }
     }
 
-    func reportResources(memoryMiB: Int) async throws {
+    func reportResources(
+        memoryMiB: Int, hypervisorType: String = "QEMU", hypervisorVersion: Int = 7_002_000
+    ) async throws {
         let number = sequence.add(1, ordering: .relaxed).newValue
         _ = try await conductor.call(
             ReportHost.self,
             .init(
                 report: HostReport(
-                    host: name, uuid: "uuid-\(name)", hypervisorHostname: name.rawValue, hypervisorType: "QEMU",
-                    hypervisorVersion: 7_002_000, hostAddress: "127.0.0.1",
+                    host: name, uuid: "uuid-\(name)", hypervisorHostname: name.rawValue, hypervisorType: hypervisorType,
+                    hypervisorVersion: hypervisorVersion, hostAddress: "127.0.0.1",
                     total: Resources(vcpus: 8, memoryMiB: memoryMiB, diskGiB: 100), reserved: .zero, used: .zero,
                     ratios: AllocationRatios(), diskAvailableLeastGiB: 100, runningInstances: 0, workload: 0,
                     cpuModel: nil, cpuVendor: nil, architecture: "x86_64", cpuTopology: CPUTopology(),
@@ -226,7 +238,7 @@ final class PlayedHost: Sendable {
     ) async throws {
         var report = ReportOperation.Params(
             header: header, host: name, failure: failure, vmState: vmState,
-            powerState: failure == nil ? .running : .noState,
+            powerState: failure == nil || vmState == .active ? .running : .noState,
             interfaces: interfaces, launchedAt: failure == nil ? WallClock.now() : nil, steps: [],
             endedAt: WallClock.now(), sequence: sequence)
         report.sharesDisks = state.withLock { $0.sharesDisks }

@@ -70,6 +70,32 @@ struct NotificationStoreTests {
         await database.close()
     }
 
+    @Test("A live migration is told as Nova tells its parts, and what ends it early by its own name")
+    func liveMigration() async throws {
+        let database = try await makeDatabase(.sqlite)
+        try await database.notifications.setSinks(["s"])
+        for (id, kind, failed) in [
+            ("a", InstanceActionKind.liveMigration, false), ("b", .liveMigration, true),
+            ("c", .abortLiveMigration, false), ("d", .forceLiveMigration, true),
+        ] {
+            var action = makeAction(id, request: "req-\(id)")
+            action.kind = kind
+            _ = try await database.instances.create([plainInstance(id)], actions: [action], tasks: [])
+            try await end(database, id, failed: failed)
+        }
+        let waiting = try await database.notifications.waiting(for: "s", limit: 10)
+        #expect(
+            try types(waiting) == [
+                "instance.live_migration_pre.start", "instance.live_migration_post.end",
+                "instance.live_migration_pre.start", "instance.live_migration_rollback.end",
+                "instance.live_migration_abort.start", "instance.live_migration_abort.end",
+                "instance.live_migration_force_complete.start", "instance.live_migration_force_complete.error",
+            ])
+        let rollback = try JSON(parsing: Array(waiting[3].body.utf8))
+        #expect(rollback["priority"] == "ERROR")
+        await database.close()
+    }
+
     @Test("A build that no host has taken is told as the conductor's failure too", arguments: Engine.allCases)
     func task(_ engine: Engine) async throws {
         let database = try await makeDatabase(engine)

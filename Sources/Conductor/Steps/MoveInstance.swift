@@ -44,9 +44,13 @@ struct ScheduleMove: TaskStep {
 
 /// Has one of the candidates promise the room, before the guest is shut down.
 struct ReserveRoom: TaskStep {
-    let name = "reserve_room"
+    static let stepName = "reserve_room"
+
+    let name = Self.stepName
     let deadline = Duration.seconds(3_600)
     let retry = RetryPolicy.standard
+    /// What is under way meanwhile.
+    var taskState = TaskState.resizePrep
     let ledger: InstanceLedger
     let part: HostPart
     let images: any ImageStorage
@@ -56,7 +60,7 @@ struct ReserveRoom: TaskStep {
         let candidates = state.candidates ?? []
         while state.attempt < candidates.count {
             let host = candidates[state.attempt]
-            var instance = try await ledger.aim(state.instance, at: host, context)
+            var instance = try await ledger.aim(state.instance, at: host, taskState, context)
             if state.image == nil { state.image = try await images.find(instance.imageID)?.reference }
             guard let image = state.image else {
                 throw Failure(.imageUnacceptable, "the image \(instance.imageID) of the instance is gone")
@@ -76,9 +80,9 @@ struct ReserveRoom: TaskStep {
                 state.next(host, failure)
             }
         }
-        let reasons = state.failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ")
         throw Failure(
-            .noValidHost, "No valid host was found. Exhausted all \(candidates.count) hosts available. \(reasons)")
+            .noValidHost,
+            "No valid host was found. Exhausted all \(candidates.count) hosts available. \(state.reasons)")
     }
 
     /// A task that ends here has nobody else who would give the room back.
@@ -241,9 +245,13 @@ struct ForgetOnSource: TaskStep {
     }
 }
 
-/// Has a host that was asked for room give back what it may have promised, when it answers again.
+/// Has a host that was asked for room give back what it may have promised, when it answers again; or one whose guest has
+/// arrived elsewhere remove what it still has of it.
 struct ReleaseOnHost: TaskStep {
-    let name = "release_on_host"
+    private static let mostAttempts = 30
+
+    var name = "release_on_host"
+    var order = MoveOrder.release
     let deadline = Duration.seconds(90 * 86_400)
     let retry = RetryPolicy.standard
     let canCancel = false
@@ -254,20 +262,29 @@ struct ReleaseOnHost: TaskStep {
         guard let migration = state.migration, let instance = try await ledger.find(state.instance) else {
             return .next
         }
-        let isSource = state.isSource == true
+        let isLeaving = order == .leave
+        let isSameHost = state.isSource == true && !isLeaving
+        let attempt = state.attempts ?? 0
         // The instance may have come to live there since: by a newer command, which the host knows.
         let progress = try await command.progress(
-            MoveGuest.self, to: state.host, instance: state.instance, dispatchedEpoch: &state.dispatchedEpoch, context
+            MoveGuest.self, to: state.host, instance: state.instance, part: attempt == 0 ? nil : "\(attempt)",
+            dispatchedEpoch: &state.dispatchedEpoch, context
         ) {
             MoveGuest.Params(
-                header: $0, migration: migration, order: .release, instance: instance, vmState: .stopped,
-                isSameHost: isSource)
+                header: $0, migration: migration, order: order, instance: instance,
+                vmState: isLeaving ? .active : .stopped, isSameHost: isSameHost)
         }
         switch progress {
         case .ended(let report):
-            if let failure = report.failure { throw failure }
-            return .next
+            guard let failure = report.failure else { return .next }
+            guard attempt < Self.mostAttempts else { throw failure }
+            (state.attempts, state.dispatchedEpoch) = (attempt + 1, nil)
+            return .wait(until: context.now() + .seconds(min(60, 5 << min(attempt, 4))))
         case .refused(let failure) where [.notFound, .forbidden, .conflict].contains(failure.kind): return .next
+        case .refused(let failure) where failure.kind == .idempotencyMismatch:
+            // It has the command; what has changed in the record since is nothing to it.
+            state.dispatchedEpoch = context.row.epoch
+            return .wait(until: context.now() + .seconds(30))
         case .refused(let failure): throw failure
         case .undelivered, .underWay: return .wait(until: context.now() + .seconds(30))
         }
@@ -279,14 +296,17 @@ struct ReleaseQueue: Sendable {
     let engine: TaskEngine
     let tasks: any TaskStorage
 
-    func add(instance: InstanceID, host: HostName, isSource: Bool, for context: StepContext) async throws {
-        let id = TaskID("\(context.row.id)/release/\(host)")
+    func add(
+        instance: InstanceID, host: HostName, isSource: Bool = false, kind: String = TaskKind.release,
+        for context: StepContext
+    ) async throws {
+        let id = TaskID("\(context.row.id)/\(kind)/\(host)")
         guard try await tasks.find(id) == nil else { return }
         let move = try TaskEngine.state(MoveTaskState.self, of: context.row)
         var state = CleanupTaskState(instance: instance, host: host)
         (state.migration, state.isSource) = (move.migration, isSource)
         var row = try TaskEngine.makeRow(
-            kind: TaskKind.release, instance: instance, parent: context.row.id, requestID: context.row.requestID,
+            kind: kind, instance: instance, parent: context.row.id, requestID: context.row.requestID,
             generation: context.row.generation, state: state, now: context.now())
         (row.id, row.epoch) = (id, context.row.epoch)
         try await tasks.insert(row)
@@ -295,8 +315,11 @@ struct ReleaseQueue: Sendable {
 }
 
 extension MoveTaskState {
+    /// Why each host failed that was to have the guest.
+    var reasons: String { failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ") }
+
     /// The next candidate's turn.
-    fileprivate mutating func next(_ host: HostName, _ failure: Failure) {
+    mutating func next(_ host: HostName, _ failure: Failure) {
         failures.append(HostFailure(host: host, failure: failure))
         attempt += 1
         beginPart()

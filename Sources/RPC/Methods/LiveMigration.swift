@@ -31,6 +31,16 @@ public enum ForceMigration: RPCMethod {
     public static let timeout = Duration.seconds(30)
 }
 
+/// The same, for the API: to the host that the instance comes from.
+public enum ForceLiveMigration: RPCMethod {
+    public typealias Params = ForceMigration.Params
+    public typealias Result = ForceMigration.Result
+    public static let name = "conductor.force_migration"
+    public static let kind = RPCKind.call
+    public static let summary = "Has the host that a guest comes from end its live migration soon."
+    public static let timeout = Duration.seconds(40)
+}
+
 /// Tell the conductor how much of a guest is on the other host. From the host that the guest comes from; what is out of
 /// date by then is nothing to the conductor.
 public enum ReportMigration: RPCMethod {
