@@ -19,7 +19,8 @@ VICTIM_TRIES = 3
 FINISHED = "finished"
 # A server in such a status has no QEMU.
 WITHOUT_QEMU = ("SHUTOFF", "SUSPENDED", "SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED")
-MOVES = frozenset(f"guest.{part}" for part in ("reserve", "set_aside", "take_over", "release", "forget", "take_back"))
+MOVES = frozenset(f"guest.{part}" for part in (
+    "reserve", "set_aside", "take_over", "release", "forget", "take_back", "offer", "receive", "send", "arrive", "leave"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,13 @@ class Hosts:
     def __init__(self, cloud, checks):
         self.cloud, self.checks, self.client = cloud, checks, cloud.control.client()
         self.client.version = "compute 2.80"
+        # The folder of all hosts' instances, where they share one.
+        self.shared = None
 
     def folder(self, host):
         """Where a host has the folders of its instances."""
         agent = self.cloud.agents[host]
-        return getattr(agent, "instances", None) or os.path.join(agent.state, "instances")
+        return self.shared or getattr(agent, "instances", None) or os.path.join(agent.state, "instances")
 
     def disk(self, host, identifier, aside=False):
         return os.path.join(self.folder(host), identifier + ("_resize" if aside else ""), "disk")
@@ -33,6 +35,10 @@ class Hosts:
             ["qemu-img", "compare", "-U", "-f", "qcow2", "-F", "qcow2", first, second], capture_output=True, text=True)
         # A larger disk that reads as zeros behind the other's end counts as the same.
         return done.returncode != 0 and done.stdout + done.stderr
+
+    def keep(self, path, copy):
+        """Copies what a disk reads as now."""
+        subprocess.run(["qemu-img", "convert", "-U", "-f", "qcow2", "-O", "qcow2", path, copy], check=True)
 
     def console(self, host, identifier):
         path = os.path.join(self.folder(host), identifier, "console.log")

@@ -75,7 +75,7 @@ class Transport:
                 if answer.will_close:
                     self.close()
                 return answer.status, {k.lower(): v for k, v in answer.getheaders()}, body
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
                 self.close()
                 # A kept connection that the server closed meanwhile says nothing about the request.
                 if fresh or attempt == 2:

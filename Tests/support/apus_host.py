@@ -63,17 +63,17 @@ def exit_on_signals():
 
 
 class Lab:
-    """`count` private hosts, `host1` and so on, up while the `with` block runs."""
+    """`count` private hosts, `host1` and so on, up while the `with` block runs. `flags` as deploy/lab up has them."""
 
-    def __init__(self, count=1):
-        self.count = count
+    def __init__(self, count=1, flags=()):
+        self.count, self.flags = count, flags
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="apus-host-")
         # QEMU may be another user, and must reach what lies below.
         os.chmod(self.folder, 0o711)
         try:
-            self._run("up", "--hosts", str(self.count))
+            self._run("up", "--hosts", str(self.count), *self.flags)
         except BaseException:
             self.__exit__()
             raise
@@ -109,8 +109,9 @@ def lab_hosts():
     return {host["name"]: host for host in map(json.loads, lines)}
 
 
-def in_private_host(main, prepare=None, hosts=1):
-    """Runs `main` inside the first of fresh private hosts, and takes them down whatever happened.
+def in_private_host(main, prepare=None, hosts=1, flags=()):
+    """Runs `main` inside the first of fresh private hosts, and takes them down whatever happened. `flags` as deploy/lab up
+    has them.
 
     `prepare` runs before, outside: a private host cannot reach other machines.
     """
@@ -120,7 +121,7 @@ def in_private_host(main, prepare=None, hosts=1):
     if prepare:
         prepare()
     code = 1
-    with Lab(hosts) as lab:
+    with Lab(hosts, flags) as lab:
         program = [sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]]
         process = subprocess.Popen(
             [LAB, "exec", "--dir", f"{lab.folder}/lab", "host1", "--", "env", f"{INSIDE}={lab.folder}", *program],

@@ -1,5 +1,6 @@
 """The real clients from PyPI, in an environment of their own below .build."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,6 +18,14 @@ PYTHON = os.path.join(ENVIRONMENT, "bin", "python")
 
 def install():
     """Installs the clients, unless these versions are there. Needs PyPI."""
+    os.makedirs(os.path.dirname(ENVIRONMENT), exist_ok=True)
+    # Programs that begin at once must not install them over each other.
+    with open(f"{ENVIRONMENT}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        install_missing()
+
+
+def install_missing():
     marker = os.path.join(ENVIRONMENT, "installed")
     wanted = " ".join(PACKAGES)
     if os.path.exists(marker):
