@@ -5,7 +5,10 @@ internal import Tasks
 
 extension InstanceLedger {
     /// The guest runs on its new host, as it ran on the old one.
-    func finishLive(_ report: ReportOperation.Params, _ context: StepContext) async throws {
+    /// - Parameter evidence: for a source that was called dead meanwhile.
+    func finishLive(
+        _ report: ReportOperation.Params, _ evidence: EvacuationRecord? = nil, _ context: StepContext
+    ) async throws {
         let event = ended("compute_live_migration", report, context)
         _ = try await change(report.header.instance, context, finishing: event) { instance in
             // What the old host has said meanwhile is of no guest any more.
@@ -17,7 +20,7 @@ extension InstanceLedger {
             (instance.move, instance.fault, instance.progress) = (nil, nil, 100)
             instance.settle()
         } migrations: { move in
-            [.status(move.migration, .completed)]
+            [.status(move.migration, .completed)] + (evidence.map { [.evacuation($0)] } ?? [])
         }
     }
 
@@ -53,8 +56,10 @@ extension InstanceLedger {
         _ id: InstanceID, _ failure: Failure, at host: HostName, _ report: ReportOperation.Params?, _ row: TaskRow,
         now: Timestamp
     ) async throws {
+        let evidence = try TaskEngine.state(MoveTaskState.self, of: row).evidence(of: row)
         try await fail(
-            id, failure, keeping: false, row, now: now, migrations: try await writes(.error, failure, of: id, row)
+            id, failure, keeping: false, row, now: now,
+            migrations: try await writes(.error, failure, of: id, row) + (evidence.map { [.evacuation($0)] } ?? [])
         ) { instance in
             (instance.host, instance.postponedReport, instance.move) = (host, nil, nil)
             if let report {

@@ -270,6 +270,9 @@ public struct MoveTaskState: Sendable, Hashable, Codable {
     public var target: HostName?
     /// Set once the source has said that the guest is at its destination, and nowhere else.
     public var isSent: Bool?
+    /// Set when an operator has called the source dead while it was to send: then the destination is asked whether it has
+    /// the guest.
+    public var isSourceDead: Bool?
     /// Set once the source has answered that it breaks the sending off, or that it does not.
     public var isCancelAnswered: Bool?
     /// Of an evacuation.

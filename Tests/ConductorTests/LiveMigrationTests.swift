@@ -202,9 +202,6 @@ struct LiveMigrationTests {
             living.home.answer("send", .stayQuiet)
             let task = try await living.migrate()
             let header = try await living.header("send", on: living.home)
-            let services = living.plane.database.services
-            let uuid = try #require(try await services.find(host: living.home.name, binary: "nova-compute")?.uuid)
-            _ = try await services.change(uuid: uuid, isForcedDown: true)
             let moment = WallClock.now()
             try await living.hasten(task)
             _ = try await eventually("the task to have looked") {
@@ -213,7 +210,6 @@ struct LiveMigrationTests {
             }
             #expect(try await living.instance().taskState == .migrating)
             #expect(living.other.liveOrders == ["reserve", "receive"])
-            _ = try await services.change(uuid: uuid, isForcedDown: false)
             try await living.home.finish(header, hasSent ? nil : Failure(.hypervisor, "interrupted"))
             let row = try await living.plane.waitForEnd(of: task)
             #expect(row.status == (hasSent ? .succeeded : .failed))
@@ -221,6 +217,40 @@ struct LiveMigrationTests {
                 #expect(try await living.instance().host == living.other.name)
             } else {
                 try await living.expectAsBefore("interrupted", .failed)
+            }
+        }
+    }
+
+    @Test(
+        "When the source is called dead while it sends, the destination is asked for the guest",
+        arguments: [true, false])
+    func sourceDead(hasCome: Bool) async throws {
+        try await Living.with { living in
+            living.home.answer("send", .stayQuiet)
+            if !hasCome { living.other.answer("arrive", .fail(Failure(.notFound, "there is no guest here"))) }
+            let task = try await living.migrate()
+            _ = try await living.header("send", on: living.home)
+            let services = living.plane.database.services
+            let uuid = try #require(try await services.find(host: living.home.name, binary: "nova-compute")?.uuid)
+            _ = try await services.change(uuid: uuid, isForcedDown: true)
+            try await living.hasten(task)
+            let row = try await living.plane.waitForEnd(of: task)
+            let told = try await living.plane.database.evacuations.list(from: living.home.name)
+            if hasCome {
+                #expect(row.status == .succeeded)
+                let after = try await living.instance()
+                #expect(after.host == living.other.name && after.vmState == .active && after.move == nil)
+                // The old host hears of it when it returns, and removes what it has.
+                #expect(told.map(\.instance) == [after.id])
+                #expect(told.first.map { $0.generation > row.generation } == true)
+            } else {
+                #expect(row.status == .failed && told.isEmpty)
+                let after = try await living.instance()
+                #expect(after.host == living.home.name && after.taskState == nil && after.move == nil)
+                #expect(after.fault?.message.contains("declared dead") == true)
+                _ = try await eventually("the destination to give back what it has") {
+                    living.other.liveOrders.contains("release") ? true : nil
+                }
             }
         }
     }

@@ -198,7 +198,14 @@ struct SendToDestination: TaskStep {
         switch try await part.look(
             Self.part, order, on: move.source, instance, &state, isWaitedFor: true, context)
         {
-        case .waiting(let outcome): return try await askToCancel(on: move.source, &state, context) ?? outcome
+        case .waiting(let outcome):
+            if try await part.liveness.isKnownDead(move.source) {
+                // Only the destination is left to ask.
+                (state.isSent, state.isSourceDead) = (true, true)
+                state.beginPart()
+                return .next
+            }
+            return try await askToCancel(on: move.source, &state, context) ?? outcome
         case .ended:
             state.isSent = true
             return .next
@@ -264,11 +271,31 @@ struct ArriveAtDestination: TaskStep {
         {
         case .waiting(let outcome): return outcome
         case .ended(let report):
-            try await ledger.finishLive(report, context)
+            try await ledger.finishLive(report, state.evidence(context), context)
             return .finish
         case .refused(var failure), .failed(var failure), .lost(var failure):
             failure.isRetriable = false
-            throw failure
+            guard state.isSourceDead == true else { throw failure }
+            let report = try await part.command.reports.find(task: context.row.id.part(Self.part), host: target)
+            guard report == nil || report?.powerState == .noState else { throw failure }
+            // It never came there: what there is of it is on the host that is dead, and can be evacuated from it.
+            (state.isSent, state.isBack) = (false, true)
+            throw Failure(
+                .unreachable,
+                "host \(instance.host?.rawValue ?? "") is declared dead, and its guest has not come to \(target): "
+                    + failure.message)
         }
+    }
+}
+
+extension MoveTaskState {
+    /// What a source that was called dead is to be told when it returns: that the guest is not its own any more.
+    func evidence(_ context: StepContext) -> EvacuationRecord? { evidence(of: context.row) }
+
+    func evidence(of row: TaskRow) -> EvacuationRecord? {
+        guard isSourceDead == true, let source else { return nil }
+        // It has had the command to send under this task's own generation.
+        return EvacuationRecord(
+            migration: migration, instance: instance, source: source, generation: row.generation + 1)
     }
 }
