@@ -13,7 +13,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 
 from apus_client import Refused
-from apus_host import INSIDE, in_host, lab_hosts, wait_for
+from apus_host import INSIDE, forget_reservations, in_host, lab_hosts, wait_for
 from moving import Hosts
 from openstack_client import Quick
 
@@ -179,6 +179,10 @@ class Live:
         """Lets both hosts have their instances in one folder, or in one each again. No server may be there."""
         folder = scratch("shared") if is_shared else None
         self.hosts.shared = folder
+        for name in self.names:
+            self.cloud.agents[name].stop()
+            # What was reserved for the other folder is another installation's for the agent.
+            forget_reservations(lambda *words, host=name: self.tell(host, *words))
         self.settings()
         self.remember()
 
@@ -191,6 +195,13 @@ class Live:
             ["virsh", "-q", "-c", self.lab[host]["uri"], *arguments], stdin=subprocess.DEVNULL, capture_output=True,
             text=True)
         return done.returncode, done.stdout.strip()
+
+    def tell(self, host, *arguments):
+        """The same for what has to succeed."""
+        code, said = self.virsh(host, *arguments)
+        if code != 0:
+            raise RuntimeError(f"{host}: virsh {' '.join(arguments)}: {said}")
+        return said
 
     def state(self, host, identifier):
         code, said = self.virsh(host, "domstate", identifier)

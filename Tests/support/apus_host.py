@@ -202,19 +202,8 @@ class HostView:
         return {host.get("mac"): host.get("ip") for host in tree.iter("host") if host.get("mac")}
 
     def forget_reservations(self, kept, network="default"):
-        """Gives back what is reserved on the network but for the MACs in `kept`. No guest is on it any more: it starts anew,
-        which takes as long as two changes of a network that runs."""
-        tree = ElementTree.fromstring(virsh("net-dumpxml", "--inactive", network))
-        for parent in tree.iter("dhcp"):
-            for host in parent.findall("host"):
-                if host.get("mac") not in kept:
-                    parent.remove(host)
-        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
-            file.write(ElementTree.tostring(tree, encoding="unicode"))
-            file.flush()
-            virsh("net-destroy", network)
-            virsh("net-define", file.name)
-            virsh("net-start", network)
+        """Gives back what is reserved on the network but for the MACs in `kept`. No guest is on it any more."""
+        forget_reservations(virsh, kept, network)
 
     def address_owners(self, network="default"):
         """{MAC: (address, instance or None)} of the reservations that the agent knows; None for a spare."""
@@ -329,6 +318,22 @@ class Apus(HostView):
 
 def is_uuid(text):
     return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+
+
+def forget_reservations(virsh, kept=(), network="default"):
+    """Gives back what is reserved on a host's network but for the MACs in `kept`. No guest is on it: it starts anew, which
+    takes as long as two changes of a network that runs. `virsh` gives what the command of that name prints."""
+    tree = ElementTree.fromstring(virsh("net-dumpxml", "--inactive", network))
+    for parent in tree.iter("dhcp"):
+        for host in parent.findall("host"):
+            if host.get("mac") not in kept:
+                parent.remove(host)
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(ElementTree.tostring(tree, encoding="unicode"))
+        file.flush()
+        virsh("net-destroy", network)
+        virsh("net-define", file.name)
+        virsh("net-start", network)
 
 
 def virsh(*arguments):
