@@ -20,7 +20,8 @@ FINISHED = "finished"
 # A server in such a status has no QEMU.
 WITHOUT_QEMU = ("SHUTOFF", "SUSPENDED", "SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED")
 MOVES = frozenset(f"guest.{part}" for part in (
-    "reserve", "set_aside", "take_over", "release", "forget", "take_back", "offer", "receive", "send", "arrive", "leave"))
+    "reserve", "set_aside", "take_over", "release", "forget", "take_back", "offer", "receive", "send", "arrive", "leave",
+    "take_in", "discard"))
 
 
 @dataclasses.dataclass(frozen=True)
