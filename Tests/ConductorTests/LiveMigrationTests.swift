@@ -100,6 +100,18 @@ struct LiveMigrationTests {
         }
     }
 
+    @Test("A host that still removes what it had of the guest is asked again, and takes it")
+    func straightBack() async throws {
+        try await Living.with { living in
+            living.other.answer("reserve", .refuse(Failure(.conflict, "it is being removed", isRetriable: true)))
+            let task = try await living.migrate()
+            _ = try await eventually("the refusal") { living.other.liveOrders.contains("reserve") ? true : nil }
+            living.other.answer("reserve", .succeed)
+            #expect(try await living.plane.waitForEnd(of: task).status == .succeeded)
+            #expect(try await living.instance().host == living.other.name)
+        }
+    }
+
     @Test("A host without room is passed over, and has nothing to give back")
     func noRoom() async throws {
         try await Living.with { living in

@@ -72,6 +72,9 @@ struct ReserveRoom: TaskStep {
             {
             case .waiting(let outcome): return outcome
             case .ended: return .next
+            case .refused(let failure) where failure.kind == .conflict && failure.isRetriable && !isLate(context):
+                // It is still removing what it had of the guest before an earlier move.
+                return .wait(until: context.now() + .milliseconds(500))
             case .refused(let failure), .failed(let failure): state.next(host, failure)
             case .lost(let failure):
                 // What it may have promised it gives back when it answers again.
@@ -83,6 +86,14 @@ struct ReserveRoom: TaskStep {
         throw Failure(
             .noValidHost,
             "No valid host was found. Exhausted all \(candidates.count) hosts available. \(state.reasons)")
+    }
+
+    /// How long a host that is busy with the instance is waited for.
+    private static let patience = Duration.seconds(60)
+
+    private func isLate(_ context: StepContext) -> Bool {
+        let now = context.now()
+        return now.since(context.row.stepStartedAt ?? now) >= Self.patience
     }
 
     /// A task that ends here has nobody else who would give the room back.
