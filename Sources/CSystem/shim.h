@@ -190,7 +190,10 @@ static inline int apus_unix_socket(const char *path, int listens) {
             if (done == 0) done = listen(fd, 64);
         }
     } else {
-        done = connect(fd, (struct sockaddr *)&address, sizeof address);
+        // Never waits: where nobody accepts any more it fails.
+        int flags = fcntl(fd, F_GETFL);
+        done = flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+        if (done == 0) done = connect(fd, (struct sockaddr *)&address, sizeof address);
     }
     if (done == 0) return fd;
     int code = errno;

@@ -44,10 +44,7 @@ extension Dispatcher {
             guard lane.isEmpty, try connection.guest(id) == nil else {
                 throw Failure(.conflict, "instance \(id) is on this host already")
             }
-            let part = params.header.task.whole.part(MoveOrder.release.name)
-            guard try connection.operation(OperationKind.release.operationID(task: part, attempt: 1)) == nil else {
-                throw Failure(.conflict, "migration \(params.migration) has been given up on this host")
-            }
+            try Self.requireNotGivenUp(.takeIn, params.header, params.migration, connection)
         }
     }
 

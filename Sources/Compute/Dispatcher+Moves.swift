@@ -47,7 +47,7 @@ extension Dispatcher {
                 guard lane.isEmpty else {
                     throw Failure(.conflict, "something is under way with instance \(instance.id)", isRetriable: true)
                 }
-                try Self.requireNotGivenUp(.reserve, params, connection)
+                try Self.requireNotGivenUp(.reserve, params.header, params.migration, connection)
                 let isHere = try connection.guest(instance.id) != nil
                 if try connection.setAside(instance.id) != nil {
                     throw Failure(
@@ -137,23 +137,23 @@ extension Dispatcher {
             guard !lane.contains(where: { $0.kind == .delete || $0.kind == .build }) else {
                 throw Failure(.conflict, "instance \(id) is being built or deleted")
             }
-            try Self.requireNotGivenUp(kind, params, connection)
+            try Self.requireNotGivenUp(kind, params.header, params.migration, connection)
         }
     }
 
     /// Refuses a part that comes after the one by which the same task has given the move up: it was late on its way.
-    private static func requireNotGivenUp(
-        _ kind: OperationKind, _ params: MoveGuest.Params, _ connection: SQLConnection
+    static func requireNotGivenUp(
+        _ kind: OperationKind, _ header: CommandHeader, _ migration: MigrationID, _ connection: SQLConnection
     ) throws {
         let end: OperationKind
         switch kind {
         case .setAside: end = .takeBack
-        case .reserve, .takeOver, .receive, .arrive: end = .release
+        case .reserve, .takeOver, .receive, .arrive, .takeIn: end = .release
         default: return
         }
-        let part = params.header.task.whole.part(end == .takeBack ? MoveOrder.takeBack.name : MoveOrder.release.name)
+        let part = header.task.whole.part(end == .takeBack ? MoveOrder.takeBack.name : MoveOrder.release.name)
         guard try connection.operation(end.operationID(task: part, attempt: 1)) == nil else {
-            throw Failure(.conflict, "migration \(params.migration) has been given up on this host")
+            throw Failure(.conflict, "migration \(migration) has been given up on this host")
         }
     }
 

@@ -355,8 +355,8 @@ struct Dispatcher: Sendable {
     }
 }
 
-/// The operations of a lane that a later one makes pointless: all before a delete or a discard; before a hard reboot those that it
-/// may interrupt.
+/// The operations of a lane that a later one makes pointless: all before a delete or a discard; before a hard reboot those
+/// that it may interrupt.
 func superseded(in lane: [OperationRecord]) -> [TaskID] {
     lane.enumerated().compactMap { index, operation in
         guard operation.kind != .delete, operation.kind != .discard else { return nil }

@@ -1,3 +1,4 @@
+internal import CSystem
 internal import FoundationEssentials
 internal import Glibc
 internal import HTTP
@@ -70,6 +71,7 @@ final class FakeLive: Sendable {
             let local = LocalSocket(socket)
             let bytes = Array(id.rawValue.utf8)
             var answer: UInt8 = 0
+            guard apus_set_blocking(socket) == 0 else { return false }
             return write(local.descriptor, bytes, bytes.count) == bytes.count && read(local.descriptor, &answer, 1) == 1
                 && answer == 1
         }
@@ -140,13 +142,11 @@ extension FakeDriver {
         live.socket(channel, migration, isIncoming: true)
     }
 
-    public func makeLiveSockets(of migration: MigrationID) async throws -> [LiveChannel: String] {
+    public func makeLiveSockets(of migration: MigrationID) async throws -> LiveSockets {
         try live.makeFolder()
-        return Dictionary(
-            uniqueKeysWithValues: LiveChannel.allCases.map { ($0, live.socket($0, migration, isIncoming: false)) })
+        let paths = LiveChannel.allCases.map { ($0, live.socket($0, migration, isIncoming: false)) }
+        return LiveSockets(paths: Dictionary(uniqueKeysWithValues: paths), owner: nil)
     }
-
-    public func liveSocketOwner() async throws -> UInt32? { nil }
 
     public func hasLeft(_ id: InstanceID, isRunning: Bool) async throws -> Bool {
         try await perform(.hasLeft, id) { state in
@@ -166,7 +166,7 @@ extension FakeDriver {
         await progress(MigrationProgress(memoryTotal: 100, memoryProcessed: 50, memoryRemaining: 50), false)
         // Before the point of no return.
         try await perform(.sendGuest, id) { _ in }
-        guard await live.send(id, plan.sockets[.control] ?? "") else {
+        guard await live.send(id, plan.sockets.paths[.control] ?? "") else {
             throw Failure(.hypervisor, "the other host has not taken instance \(id)")
         }
         try await perform(.guestLeaves, id) { state in

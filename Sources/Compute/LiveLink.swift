@@ -45,8 +45,8 @@ struct AgentLivePeer: LivePeer {
         let under = Tunnels()
         var listeners: [(LiveChannel, TunnelListener)] = []
         do throws(TunnelError) {
-            for (channel, path) in plan.sockets {
-                let owner = channel == .control ? nil : plan.socketOwner
+            for (channel, path) in plan.sockets.paths {
+                let owner = channel == .control ? nil : plan.sockets.owner
                 listeners.append((channel, try TunnelListener(path: path, owner: owner)))
             }
         } catch {

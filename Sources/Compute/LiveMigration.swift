@@ -60,19 +60,26 @@ public enum LiveChannel: String, Sendable, Hashable, CaseIterable {
     case disks
 }
 
+/// This host's ends of the channels, at the source.
+public struct LiveSockets: Sendable, Hashable {
+    /// Where they listen.
+    public var paths: [LiveChannel: String]
+    /// Whose process connects to memory and disks; `nil` for root's.
+    public var owner: UInt32?
+
+    public init(paths: [LiveChannel: String], owner: UInt32?) { (self.paths, self.owner) = (paths, owner) }
+}
+
 /// How a source carries its guest over.
 public struct LivePlan: Sendable, Hashable {
     public var migration: MigrationID
     public var answer: LiveAnswer
-    /// Where this host's ends of the channels listen.
-    public var sockets: [LiveChannel: String]
-    /// Whose process connects to memory and disks; `nil` for root's.
-    public var socketOwner: UInt32?
+    public var sockets: LiveSockets
     /// Whether the guest is to run wherever it is in the end; else it stands still.
     public var isRunning: Bool
 
     public init(
-        migration: MigrationID, answer: LiveAnswer, sockets: [LiveChannel: String], isRunning: Bool = true
+        migration: MigrationID, answer: LiveAnswer, sockets: LiveSockets, isRunning: Bool
     ) {
         (self.migration, self.answer, self.sockets, self.isRunning) = (migration, answer, sockets, isRunning)
     }
@@ -112,9 +119,7 @@ public protocol LiveDriver: Sendable {
     /// The socket at which a channel's connections end here, at the destination.
     func liveSocket(_ channel: LiveChannel, of migration: MigrationID) async throws -> String
     /// Where this host's ends are to listen, at the source; in folders that are made for it.
-    func makeLiveSockets(of migration: MigrationID) async throws -> [LiveChannel: String]
-    /// Whose process connects to those of memory and disks; `nil` for root's.
-    func liveSocketOwner() async throws -> UInt32?
+    func makeLiveSockets(of migration: MigrationID) async throws -> LiveSockets
     /// Removes those folders.
     func removeLiveSockets(of migration: MigrationID) async throws
     /// Carries the guest over. Returns when it is at the destination, where it stands still, and nowhere here any more; throws

@@ -8,6 +8,7 @@ extension ConductorTasks {
     func registerEvacuations(on engine: TaskEngine) {
         let part = HostPart(command: command, liveness: liveness)
         let releases = ReleaseQueue(engine: engine, tasks: tasks)
+        let (ledger, agents) = (ledger, command.agents)
         engine.register(
             TaskDefinition<MoveTaskState>(
                 kind: TaskKind.evacuate,
@@ -15,7 +16,14 @@ extension ConductorTasks {
                     ScheduleEvacuation(
                         ledger: ledger, selection: HostSelection(scheduler: scheduler, liveness: liveness),
                         images: imageStorage, alternates: maxAttempts - 1),
-                    ReserveForEvacuation(ledger: ledger, part: part, images: imageStorage, releases: releases),
+                    ReserveRoom(
+                        ledger: ledger, part: part, images: imageStorage, releases: releases,
+                        objection: { host in
+                            guard try await !agents.serves(TakeInGuest.self, host) else { return nil }
+                            return Failure(
+                                .unsupportedVersion,
+                                "the agent of host \(host) is of a release that evacuates nothing: upgrade it")
+                        }, aim: { try await ledger.aimEvacuation($0, at: $1, $2) }),
                     TakeInOnDestination(ledger: ledger, part: part),
                     GiveUpEvacuation(ledger: ledger, part: part),
                 ]

@@ -8,6 +8,7 @@ extension ConductorTasks {
     func registerLiveMigrations(on engine: TaskEngine) {
         let part = HostPart(command: command, liveness: liveness)
         let releases = ReleaseQueue(engine: engine, tasks: tasks)
+        let ledger = ledger
         engine.register(
             TaskDefinition(
                 kind: TaskKind.liveMigrate,
@@ -16,8 +17,9 @@ extension ConductorTasks {
                         ledger: ledger, selection: HostSelection(scheduler: scheduler, liveness: liveness),
                         images: imageStorage, hosts: hosts, alternates: maxAttempts - 1, agents: command.agents),
                     OfferOnSource(ledger: ledger, part: part),
-                    ReserveRoom(
-                        taskState: .migrating, ledger: ledger, part: part, images: imageStorage, releases: releases),
+                    ReserveRoom(ledger: ledger, part: part, images: imageStorage, releases: releases) {
+                        try await ledger.aim($0, at: $1, .migrating, $2)
+                    },
                     ReceiveOnDestination(ledger: ledger, part: part, releases: releases),
                     CommitLive(ledger: ledger),
                     SendToDestination(ledger: ledger, part: part, releases: releases),

@@ -8,6 +8,7 @@ extension ConductorTasks {
     func registerMoves(on engine: TaskEngine) {
         let part = HostPart(command: command, liveness: liveness)
         let releases = ReleaseQueue(engine: engine, tasks: tasks)
+        let ledger = ledger
         let back: [any TaskStep<MoveTaskState>] = [
             GiveUpDestination(ledger: ledger, part: part), TakeBackOnSource(ledger: ledger, part: part),
         ]
@@ -18,7 +19,9 @@ extension ConductorTasks {
                     ScheduleMove(
                         ledger: ledger, selection: HostSelection(scheduler: scheduler, liveness: liveness),
                         images: imageStorage, alternates: maxAttempts - 1, agents: command.agents),
-                    ReserveRoom(ledger: ledger, part: part, images: imageStorage, releases: releases),
+                    ReserveRoom(ledger: ledger, part: part, images: imageStorage, releases: releases) {
+                        try await ledger.aim($0, at: $1, .resizePrep, $2)
+                    },
                     SetAsideOnSource(ledger: ledger, part: part),
                     TakeOverOnDestination(ledger: ledger, part: part),
                 ] + back

@@ -1,3 +1,5 @@
+internal import Database
+internal import Images
 internal import Model
 internal import RPC
 internal import Tasks
@@ -26,5 +28,27 @@ struct HostSelection: Sendable {
         }
         candidates = hosts
         return .next
+    }
+}
+
+extension PlacementRequest {
+    /// Asks where an instance may move to, not to any of `ignored`.
+    init(of instance: Instance, _ state: MoveTaskState, alternates: Int, ignoring ignored: some Sequence<HostName>) {
+        var instance = instance
+        // What was asked for when it was made has been done.
+        instance.destination = nil
+        self.init(of: instance, alternates: state.requestedHost == nil ? alternates : 0)
+        requestedHost = state.requestedHost
+        ignoredHosts.formUnion(ignored)
+    }
+}
+
+extension ImageStorage {
+    /// Throws where the image is gone that the instance's disk stands on: another host could not have it.
+    func requireBase(of instance: Instance, toBe moved: String) async throws {
+        guard try await find(instance.imageID)?.reference == nil else { return }
+        throw Failure(
+            .imageUnacceptable,
+            "the image \(instance.imageID) of instance \(instance.id) is gone: it cannot be \(moved)")
     }
 }

@@ -9,11 +9,12 @@ extension LibvirtDriver {
     private static let doubtLimit = Duration.seconds(60)
     private static let lookPause = Duration.milliseconds(500)
 
-    public func makeLiveSockets(of migration: MigrationID) async throws -> [LiveChannel: String] {
+    public func makeLiveSockets(of migration: MigrationID) async throws -> LiveSockets {
         let place = try LivePlace(migration, configuration)
         let owner = try await qemuOwner()
         try await files.run { () throws(Failure) in try place.make(owner: owner) }
-        return Dictionary(uniqueKeysWithValues: LiveChannel.allCases.map { ($0, place.socket($0)) })
+        let paths = LiveChannel.allCases.map { ($0, place.socket($0)) }
+        return LiveSockets(paths: Dictionary(uniqueKeysWithValues: paths), owner: owner?.user)
     }
 
     public func removeLiveSockets(of migration: MigrationID) async throws {
@@ -62,8 +63,6 @@ extension LibvirtDriver {
         }
     }
 
-    public func liveSocketOwner() async throws -> UInt32? { try await qemuOwner()?.user }
-
     public func forceGuest(_ id: InstanceID) async throws -> Bool {
         let entry = try await active(id, "forced over")
         let connection = try await connection(.control)
@@ -82,7 +81,7 @@ extension LibvirtDriver {
     }
 
     private func description(of plan: LivePlan) async throws -> DomainMigration {
-        func socket(_ channel: LiveChannel) -> String { plan.sockets[channel] ?? "" }
+        func socket(_ channel: LiveChannel) -> String { plan.sockets.paths[channel] ?? "" }
         var migration = DomainMigration(destinationURI: "qemu+unix:///system?socket=\(socket(.control))")
         migration.memoryURI = "unix://" + socket(.memory)
         migration.disksURI = "unix://" + socket(.disks)

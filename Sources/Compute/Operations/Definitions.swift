@@ -15,7 +15,7 @@ struct OperationDefinitions: Sendable {
     ]
 
     static let takeIn: [any GuestStep<TakeInState>] = [
-        FindDisks(), FetchTakenInImage(), AdoptTakenInNetwork(), MakeTakenInDisks(), DefineTakenIn(), StartTakenIn(),
+        FindDisks(), FetchTakenInImage(), AdoptNetwork(), MakeTakenInDisks(), DefineTakenIn(), StartTakenIn(),
     ]
     static let discard: [any GuestStep<DiscardState>] = [PowerOffStale(), RemoveStaleDomain(), RemoveStaleDisks()]
 

@@ -48,7 +48,7 @@ struct ReceiveGuest: GuestStep {
 /// Carries the guest over. When it ends well the guest is at the destination, where it stands still, and nowhere here.
 struct SendGuest: GuestStep {
     let name = "send_guest"
-    let deadline = MoveOrder.send(to: MoveSource(host: HostName(""), url: "", ticket: ""), LiveRequest()).hostLimit
+    let deadline = MoveOrder.carryingLimit
     // An agent that starts anew looks what has become of it; libvirt that does so is waited for.
     let retry = RetryPolicy(maxAttempts: 20, initialBackoff: .milliseconds(500), maxBackoff: .seconds(10))
 
@@ -76,13 +76,12 @@ struct SendGuest: GuestStep {
             guest.sentBy = migration
             if !answer.copiedDisks.isEmpty { guest.copiedBy = migration }
         }
-        var plan = LivePlan(
+        let plan = LivePlan(
             migration: migration, answer: answer, sockets: try await driver.makeLiveSockets(of: migration),
             isRunning: isRunning)
-        plan.socketOwner = try await driver.liveSocketOwner()
-        let (sent, report) = (plan, tools.live.report)
-        try await peer.listen(sent) {
-            try await driver.sendGuest(id, sent) { progress, isPostCopy in
+        let report = tools.live.report
+        try await peer.listen(plan) {
+            try await driver.sendGuest(id, plan) { progress, isPostCopy in
                 await report(id, migration, progress, isPostCopy)
             }
         }
@@ -166,7 +165,7 @@ struct RemoveDeparted: GuestStep {
         // Whatever else has come here since by another way stays.
         guard state.isSetAside else { return .next }
         try await tools.requireOff(state.instanceID)
-        try await tools.dropGuest(state)
+        try await tools.dropGuest(state.instanceID, state.specification)
         if state.specification.copiedBy == state.migration {
             try await tools.driver.removeDisks(state.instanceID)
         }

@@ -60,27 +60,37 @@ struct FetchMovedImage: GuestStep {
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         let guest = state.specification
-        let images = tools.images
-        try await tools.driver.prepareImage(guest.image, for: guest.instance.flavor) { offset, write in
-            try await images.fetch(guest.image, for: .instance(guest.instance.id), from: offset, write)
-        }
+        try await tools.prepareImage(guest.image, for: guest.instance.flavor, of: state.instanceID)
         return .next
     }
 }
 
-/// Reserves what the guest's NICs need here.
-struct AdoptNetwork: GuestStep {
+/// What the coming of a guest from another host keeps between its steps, whatever the way by which it comes.
+protocol ArrivalState: OperationState {
+    var specification: GuestSpecification { get set }
+    /// Whether it comes from this very host.
+    var isSameHost: Bool { get }
+}
+
+extension MoveState: ArrivalState {}
+
+extension TakeInState: ArrivalState {
+    var isSameHost: Bool { false }
+}
+
+/// Reserves what the guest's NICs need here, with the MACs and addresses that they have.
+struct AdoptNetwork<State: ArrivalState>: GuestStep {
     let name = "adopt_network"
     let deadline = Duration.seconds(60)
     let retry = RetryPolicy.standard
 
-    func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
+    func run(_ state: inout State, _ tools: OperationTools) async throws -> StepOutcome {
         state.specification.interfaces = try await tools.driver.adoptNetwork(
             state.instanceID, state.specification.instance.interfaces)
         return .next
     }
 
-    func undo(_ state: inout MoveState, _ tools: OperationTools) async throws {
+    func undo(_ state: inout State, _ tools: OperationTools) async throws {
         guard !state.isSameHost else { return }
         try await tools.requireOff(state.instanceID)
         try await tools.driver.leaveNetwork(state.instanceID, state.specification.interfaces)
@@ -170,7 +180,7 @@ struct RemoveTakenOver: GuestStep {
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard !state.isForeign else { return .next }
         try await tools.requireOff(state.instanceID)
-        if !state.isSameHost { try await tools.dropGuest(state) }
+        if !state.isSameHost { try await tools.dropGuest(state.instanceID, state.specification) }
         try await tools.driver.removeTakenOver(state.instanceID, of: state.migration)
         return .next
     }
@@ -222,7 +232,7 @@ struct RemoveSetAside: GuestStep {
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         if !state.isSameHost {
             try await tools.requireOff(state.instanceID)
-            try await tools.dropGuest(state)
+            try await tools.dropGuest(state.instanceID, state.specification)
         }
         try await tools.driver.removeSetAside(state.instanceID, of: state.migration)
         return .next
@@ -231,13 +241,13 @@ struct RemoveSetAside: GuestStep {
 
 extension OperationTools {
     /// Takes the guest from the hypervisor and the network: all but its disks.
-    func dropGuest(_ state: MoveState) async throws {
+    func dropGuest(_ id: InstanceID, _ guest: GuestSpecification?) async throws {
         do {
-            try await driver.undefine(state.instanceID)
+            try await driver.undefine(id)
         } catch let failure as Failure where failure.kind == .conflict {
             // A domain of that name which is not ours stays.
         }
-        try await removeMediatedDevices(of: state.specification)
-        try await driver.leaveNetwork(state.instanceID, state.specification.interfaces)
+        try await removeMediatedDevices(of: guest)
+        try await driver.leaveNetwork(id, guest?.interfaces ?? [])
     }
 }

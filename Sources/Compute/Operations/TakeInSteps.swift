@@ -37,24 +37,6 @@ struct FetchTakenInImage: GuestStep {
     }
 }
 
-/// Reserves what the guest's NICs need here, with the MACs and addresses that they have.
-struct AdoptTakenInNetwork: GuestStep {
-    let name = "adopt_network"
-    let deadline = Duration.seconds(60)
-    let retry = RetryPolicy.standard
-
-    func run(_ state: inout TakeInState, _ tools: OperationTools) async throws -> StepOutcome {
-        state.specification.interfaces = try await tools.driver.adoptNetwork(
-            state.instanceID, state.specification.instance.interfaces)
-        return .next
-    }
-
-    func undo(_ state: inout TakeInState, _ tools: OperationTools) async throws {
-        try await tools.requireOff(state.instanceID)
-        try await tools.driver.leaveNetwork(state.instanceID, state.specification.interfaces)
-    }
-}
-
 /// Makes the guest's disks and its config drive afresh; nothing where the disks are here.
 struct MakeTakenInDisks: GuestStep {
     let name = "make_disks"
@@ -135,14 +117,7 @@ struct RemoveStaleDomain: GuestStep {
     func run(_ state: inout DiscardState, _ tools: OperationTools) async throws -> StepOutcome {
         guard state.isDecided else { return .next }
         try await tools.requireOff(state.instanceID)
-        do {
-            try await tools.driver.undefine(state.instanceID)
-        } catch let failure as Failure where failure.kind == .conflict {
-            // A domain of that name which is not ours stays.
-        }
-        let guest = try await tools.guest(state.instanceID)?.specification
-        try await tools.removeMediatedDevices(of: guest)
-        try await tools.driver.leaveNetwork(state.instanceID, guest?.interfaces ?? [])
+        try await tools.dropGuest(state.instanceID, try await tools.guest(state.instanceID)?.specification)
         return .next
     }
 }

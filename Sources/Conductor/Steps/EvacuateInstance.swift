@@ -17,78 +17,15 @@ struct ScheduleEvacuation: TaskStep {
     func isDone(_ state: MoveTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
 
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
-        var instance = try await ledger.current(state.instance, context)
+        let instance = try await ledger.current(state.instance, context)
         guard let source = instance.move?.source else { throw Failure(.conflict, "the evacuation is over") }
-        guard try await images.find(instance.imageID)?.reference != nil else {
-            // The disk stands on it, or is to be made from it.
-            throw Failure(
-                .imageUnacceptable,
-                "the image \(instance.imageID) of instance \(state.instance) is gone: it cannot be evacuated")
-        }
+        try await images.requireBase(of: instance, toBe: "evacuated")
         if let host = state.requestedHost, state.evacuation?.isForced == true {
             state.candidates = [host]
             return .next
         }
-        // What was asked for when it was made has been done.
-        instance.destination = nil
-        var request = PlacementRequest(of: instance, alternates: state.requestedHost == nil ? alternates : 0)
-        request.requestedHost = state.requestedHost
-        request.ignoredHosts.insert(source)
+        let request = PlacementRequest(of: instance, state, alternates: alternates, ignoring: [source])
         return try await selection.run(request, into: &state.candidates, context)
-    }
-}
-
-/// Has one of the candidates promise the room.
-struct ReserveForEvacuation: TaskStep {
-    let name = "reserve_for_evacuation"
-    let deadline = Duration.seconds(3_600)
-    let retry = RetryPolicy.standard
-    let ledger: InstanceLedger
-    let part: HostPart
-    let images: any ImageStorage
-    let releases: ReleaseQueue
-
-    func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
-        let candidates = state.candidates ?? []
-        while state.attempt < candidates.count {
-            let host = candidates[state.attempt]
-            guard try await part.command.agents.serves(TakeInGuest.self, host) else {
-                state.tryNext(
-                    after: host,
-                    Failure(
-                        .unsupportedVersion,
-                        "the agent of host \(host) is of a release that evacuates nothing: upgrade it"))
-                continue
-            }
-            let instance = try await ledger.aimEvacuation(state.instance, at: host, context)
-            if state.image == nil { state.image = try await images.find(instance.imageID)?.reference }
-            guard let image = state.image else {
-                throw Failure(.imageUnacceptable, "the image \(instance.imageID) of the instance is gone")
-            }
-            let progress = try await part.look(
-                "reserve.\(state.attempt + 1)", .reserve(image), on: host, instance, &state, context)
-            switch progress {
-            case .waiting(let outcome): return outcome
-            case .ended: return .next
-            case .refused(let failure), .failed(let failure): state.tryNext(after: host, failure)
-            case .lost(let failure):
-                // What it may have promised it gives back when it answers again.
-                try await releases.add(instance: state.instance, host: host, isSource: false, for: context)
-                state.tryNext(after: host, failure)
-            }
-        }
-        let reasons = state.failures.map { "\($0.host): \($0.failure.message)" }.joined(separator: "; ")
-        throw Failure(
-            .noValidHost, "None of \(candidates.count) hosts can take instance \(state.instance) in. \(reasons)")
-    }
-
-    /// A task that ends here has nobody else who would give the room back.
-    func undo(_ state: inout MoveTaskState, _ context: StepContext) async throws {
-        guard state.isTouched != true, let candidates = state.candidates, state.attempt < candidates.count else {
-            return
-        }
-        try await releases.add(
-            instance: state.instance, host: candidates[state.attempt], isSource: false, for: context)
     }
 }
 
@@ -151,7 +88,6 @@ struct TakeInOnDestination: TaskStep {
 /// Has the destination remove what it has made, before anybody may try anything else.
 struct GiveUpEvacuation: TaskStep {
     static let stepName = "give_up_evacuation"
-    private static let mostAttempts = 30
 
     let name = Self.stepName
     let deadline = Duration.seconds(90 * 86_400)
@@ -164,26 +100,17 @@ struct GiveUpEvacuation: TaskStep {
         let instance = try await ledger.current(state.instance, context)
         let failure = state.failure ?? Failure(.internalError, "the evacuation was given up without a reason")
         guard let destination = instance.move?.destination else { throw failure.told }
-        let attempt = state.releases ?? 0
-        let name = attempt == 0 ? "release" : "release.\(attempt)"
-        switch try await part.look(name, .release, on: destination, instance, &state, isWaitedFor: true, context) {
+        switch try await part.giveUp(on: destination, instance, &state, context) {
         case .waiting(let outcome):
             guard try await part.liveness.isKnownDead(destination) else { return outcome }
             state.isLost = true
             throw failure.told
-        case .ended: throw failure.told
-        case .refused(let refusal) where [.notFound, .forbidden].contains(refusal.kind):
-            // The host was revoked: there is nobody left to ask.
-            throw failure.told
-        case .refused(let refusal), .failed(let refusal), .lost(let refusal):
-            guard attempt < Self.mostAttempts else {
-                // Its guest may still run there.
-                state.isLost = true
-                throw Failure(
-                    failure.kind, "\(failure.message); and host \(destination) cannot give it up: \(refusal.message)")
-            }
-            state.releases = attempt + 1
-            return .wait(until: context.now() + .seconds(min(60, 5 << min(attempt, 4))))
+        case .done: throw failure.told
+        case .impossible(let refusal):
+            // Its guest may still run there.
+            state.isLost = true
+            throw Failure(
+                failure.kind, "\(failure.message); and host \(destination) cannot give it up: \(refusal.message)")
         }
     }
 }
@@ -194,14 +121,5 @@ extension Failure {
         var told = self
         told.isRetriable = false
         return told
-    }
-}
-
-extension MoveTaskState {
-    /// The next candidate's turn.
-    fileprivate mutating func tryNext(after host: HostName, _ failure: Failure) {
-        failures.append(HostFailure(host: host, failure: failure))
-        attempt += 1
-        beginPart()
     }
 }

@@ -15,10 +15,19 @@ enum PartProgress {
     case waiting(StepOutcome)
 }
 
+/// Whether a destination has removed what it had made.
+enum GivingUp {
+    case done
+    /// It has tried too often.
+    case impossible(Failure)
+    case waiting(StepOutcome)
+}
+
 /// Has a host do its part in a move and looks for its end: the one way of all steps of moves.
 struct HostPart: Sendable {
     /// How long a host that counts as up may be out of reach: its agent may be starting anew.
     static let patience = Duration.seconds(120)
+    private static let mostReleases = 30
 
     let command: HostCommand
     let liveness: Liveness
@@ -105,6 +114,25 @@ struct HostPart: Sendable {
                         .timeout, "host \(host) has not ended \(what) within \(limit.inSeconds) s"))
             }
             return .waiting(.wait(until: now + .seconds(10)))
+        }
+    }
+
+    /// Has a destination remove what it has made by the move, as often as it takes: its guest may still run, and nothing
+    /// may go on before.
+    func giveUp(
+        on destination: HostName, _ instance: Instance, _ state: inout MoveTaskState, _ context: StepContext
+    ) async throws -> GivingUp {
+        let attempt = state.releases ?? 0
+        let name = attempt == 0 ? "release" : "release.\(attempt)"
+        switch try await look(name, .release, on: destination, instance, &state, isWaitedFor: true, context) {
+        case .waiting(let outcome): return .waiting(outcome)
+        case .ended: return .done
+        // The host was revoked: there is nobody left to ask.
+        case .refused(let failure) where [.notFound, .forbidden].contains(failure.kind): return .done
+        case .refused(let failure), .failed(let failure), .lost(let failure):
+            guard attempt < Self.mostReleases else { return .impossible(failure) }
+            state.releases = attempt + 1
+            return .waiting(.wait(until: context.now() + .seconds(min(60, 5 << min(attempt, 4)))))
         }
     }
 

@@ -19,17 +19,12 @@ struct ScheduleLive: TaskStep {
     func isDone(_ state: MoveTaskState, _ context: StepContext) async throws -> Bool { state.candidates != nil }
 
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
-        var instance = try await ledger.current(state.instance, context)
+        let instance = try await ledger.current(state.instance, context)
         guard let source = instance.host else {
             throw Failure(.conflict, "instance \(state.instance) is on no host")
         }
         state.source = source
-        guard try await images.find(instance.imageID)?.reference != nil else {
-            // Its disk stands on it, and another host could not have it.
-            throw Failure(
-                .imageUnacceptable,
-                "the image \(instance.imageID) of instance \(state.instance) is gone: it cannot be moved")
-        }
+        try await images.requireBase(of: instance, toBe: "moved")
         if let failure = try await objection(to: source) { throw failure }
         guard let home = try await hosts.find(source)?.report else {
             throw Failure(.conflict, "host \(source) has not said what it is")
@@ -39,12 +34,9 @@ struct ScheduleLive: TaskStep {
             state.candidates = [wanted]
             return .next
         }
-        // What was asked for when it was made has been done.
-        instance.destination = nil
         while true {
-            var request = PlacementRequest(of: instance, alternates: state.requestedHost == nil ? alternates : 0)
-            request.requestedHost = state.requestedHost
-            request.ignoredHosts.formUnion([source] + state.failures.map(\.host))
+            let request = PlacementRequest(
+                of: instance, state, alternates: alternates, ignoring: [source] + state.failures.map(\.host))
             var found: [HostName]?
             do {
                 let outcome = try await selection.run(request, into: &found, context)

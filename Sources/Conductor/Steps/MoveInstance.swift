@@ -22,45 +22,45 @@ struct ScheduleMove: TaskStep {
         guard let host = instance.host else {
             throw Failure(.conflict, "instance \(state.instance) is on no host")
         }
-        guard try await images.find(instance.imageID)?.reference != nil else {
-            // The disk stands on it, and another host could not have it.
-            throw Failure(
-                .imageUnacceptable,
-                "the image \(instance.imageID) of instance \(state.instance) is gone: it cannot be moved")
-        }
+        try await images.requireBase(of: instance, toBe: "moved")
         guard try await agents.serves(MoveGuest.self, host) else {
             throw Failure(
                 .unsupportedVersion, "the agent of host \(host) is of a release that moves nothing: upgrade it")
         }
         if let flavor = state.newFlavor { instance.flavor = flavor }
-        // What was asked for when it was made has been done.
-        instance.destination = nil
-        var request = PlacementRequest(of: instance, alternates: state.requestedHost == nil ? alternates : 0)
-        request.requestedHost = state.requestedHost
-        if !state.mayStay { request.ignoredHosts.insert(host) }
+        let request = PlacementRequest(
+            of: instance, state, alternates: alternates, ignoring: state.mayStay ? [] : [host])
         return try await selection.run(request, into: &state.candidates, context)
     }
 }
 
-/// Has one of the candidates promise the room, before the guest is shut down.
+/// Has one of the candidates promise the room, before anything of the guest is touched.
 struct ReserveRoom: TaskStep {
     static let stepName = "reserve_room"
+    /// How long a host that is busy with the instance is waited for.
+    private static let patience = Duration.seconds(60)
 
     let name = Self.stepName
     let deadline = Duration.seconds(3_600)
     let retry = RetryPolicy.standard
-    /// What is under way meanwhile.
-    var taskState = TaskState.resizePrep
     let ledger: InstanceLedger
     let part: HostPart
     let images: any ImageStorage
     let releases: ReleaseQueue
+    /// Why a candidate cannot take part, before it is asked; `nil` where it can.
+    var objection: @Sendable (HostName) async throws -> Failure? = { _ in nil }
+    /// Writes down which candidate is tried, and gives the instance as it is then.
+    let aim: @Sendable (InstanceID, HostName, StepContext) async throws -> Instance
 
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         let candidates = state.candidates ?? []
         while state.attempt < candidates.count {
             let host = candidates[state.attempt]
-            var instance = try await ledger.aim(state.instance, at: host, taskState, context)
+            if let failure = try await objection(host) {
+                state.next(host, failure)
+                continue
+            }
+            var instance = try await aim(state.instance, host, context)
             if state.image == nil { state.image = try await images.find(instance.imageID)?.reference }
             guard let image = state.image else {
                 throw Failure(.imageUnacceptable, "the image \(instance.imageID) of the instance is gone")
@@ -87,9 +87,6 @@ struct ReserveRoom: TaskStep {
             .noValidHost,
             "No valid host was found. Exhausted all \(candidates.count) hosts available. \(state.reasons)")
     }
-
-    /// How long a host that is busy with the instance is waited for.
-    private static let patience = Duration.seconds(60)
 
     private func isLate(_ context: StepContext) -> Bool {
         let now = context.now()
@@ -171,7 +168,6 @@ struct TakeOverOnDestination: TaskStep {
 /// Has the destination remove what it has made, before the source may have its guest again.
 struct GiveUpDestination: TaskStep {
     static let stepName = "give_up_destination"
-    private static let mostAttempts = 30
 
     let name = Self.stepName
     let deadline = Duration.seconds(90 * 86_400)
@@ -183,19 +179,10 @@ struct GiveUpDestination: TaskStep {
     func run(_ state: inout MoveTaskState, _ context: StepContext) async throws -> StepOutcome {
         let instance = try await ledger.current(state.instance, context)
         guard let destination = instance.move?.destination else { return .next }
-        let attempt = state.releases ?? 0
-        let name = attempt == 0 ? "release" : "release.\(attempt)"
-        switch try await part.look(name, .release, on: destination, instance, &state, isWaitedFor: true, context) {
+        switch try await part.giveUp(on: destination, instance, &state, context) {
         case .waiting(let outcome): return outcome
-        case .ended: return .next
-        case .refused(let failure) where [.notFound, .forbidden].contains(failure.kind):
-            // The host was revoked: there is nobody left to ask.
-            return .next
-        case .refused(let failure), .failed(let failure), .lost(let failure):
-            guard attempt < Self.mostAttempts else { throw failure }
-            // Nothing may go on before it: its guest may still run.
-            state.releases = attempt + 1
-            return .wait(until: context.now() + .seconds(min(60, 5 << min(attempt, 4))))
+        case .done: return .next
+        case .impossible(let failure): throw failure
         }
     }
 }

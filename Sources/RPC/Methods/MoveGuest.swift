@@ -44,11 +44,13 @@ public enum MoveOrder: Sendable, Hashable, Codable {
         }
     }
 
+    /// For terabytes, over a slow link.
+    public static let carryingLimit = Duration.seconds(48 * 3_600)
+
     /// How long a host that is up may take.
     public var hostLimit: Duration {
         switch self {
-        // Terabytes, over a slow link.
-        case .takeOver, .send: .seconds(48 * 3_600)
+        case .takeOver, .send: Self.carryingLimit
         default: .seconds(6 * 3_600)
         }
     }
