@@ -52,7 +52,9 @@ final class ImagePrefetch: Sendable {
     ///
     /// - Throws: `Failure`: what the fetch failed with; `.conflict`, retriable, when too many images wait already.
     func ask(_ order: CacheImage.Params) async throws -> Bool {
-        try await withThrowingTaskGroup(of: Bool.self) { group in
+        // First, so that it is under way however soon nobody waits for it any more.
+        if let refusal = state.withLock({ admit(order, &$0) }) { throw refusal }
+        return try await withThrowingTaskGroup(of: Bool.self) { group in
             group.addTask {
                 try await self.ended(order)
                 return true
@@ -80,7 +82,7 @@ final class ImagePrefetch: Sendable {
         }
     }
 
-    /// Has the image fetched unless that is under way, and waits for the end, or for the caller's own cancellation.
+    /// Waits for the end of the image's fetch, or for the caller's own cancellation.
     private func ended(_ order: CacheImage.Params) async throws {
         let waiter = state.withLock { state in
             state.lastWaiter += 1
@@ -99,18 +101,23 @@ final class ImagePrefetch: Sendable {
         let refusal = state.withLock { state -> (any Error)? in
             // Under the lock: a cancellation before this is seen here, one after it finds the waiter.
             if Task.isCancelled { return CancellationError() }
-            guard !state.isClosed else { return Self.stopped }
-            if state.orders[key] == nil {
-                guard state.orders.count < Self.limit else {
-                    return Failure(.conflict, "\(Self.limit) images wait to be cached already", isRetriable: true)
-                }
-                state.orders[key] = [:]
-                sink.yield(order)
-            }
+            if let refusal = admit(order, &state) { return refusal }
             state.orders[key]?[number] = waiter
             return nil
         }
         if let refusal { waiter.resume(throwing: refusal) }
+    }
+
+    /// Has the image fetched unless that is under way; why not, where it is not taken.
+    private func admit(_ order: CacheImage.Params, _ state: inout State) -> Failure? {
+        guard !state.isClosed else { return Self.stopped }
+        guard state.orders[order.image.sha512] == nil else { return nil }
+        guard state.orders.count < Self.limit else {
+            return Failure(.conflict, "\(Self.limit) images wait to be cached already", isRetriable: true)
+        }
+        state.orders[order.image.sha512] = [:]
+        sink.yield(order)
+        return nil
     }
 
     private func end(_ key: String, _ failure: Failure?) {
