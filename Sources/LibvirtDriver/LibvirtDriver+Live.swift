@@ -56,31 +56,12 @@ extension LibvirtDriver {
     }
 
     public func readOffered(_ id: InstanceID, file: String, at offset: Int64, count: Int) async throws -> [UInt8] {
-        guard offset >= 0, (1...4 << 20).contains(count) else {
-            throw Failure(.invalidParameters, "a piece of a file has 1 to \(4 << 20) bytes")
-        }
+        // Its disks are in use, and go by another way.
+        guard !MovedName.isDisk(file) else { throw Self.noFile(file) }
         let folder = try InstanceFolder(id, in: instancesPath)
         let cache = try ready().cache.folder
         return try await files.run { () throws(Failure) in
-            let path: String
-            if MovedName.isBeside(file) {
-                path = folder.path + "/" + file
-            } else if let disk = MovedName.disk(ofBase: file),
-                let backing = try OverlayHeader.read(folder.path + "/" + disk)?.backing,
-                let name = backing.split(separator: "/").last, BlankDisk.isCacheName(name)
-            {
-                path = cache + "/" + name
-            } else {
-                throw Failure(.notFound, "there is no file \(file.prefix(64)) that is offered")
-            }
-            guard let source = try SetAsideFile(path) else {
-                throw Failure(.notFound, "there is no file \(file.prefix(64)) that is offered")
-            }
-            let bytes = try source.read(at: offset, count: count)
-            guard bytes.count == count else {
-                throw Failure(.invalidParameters, "\(file) has no \(count) bytes from \(offset) on")
-            }
-            return bytes
+            try Self.piece(of: file, in: folder.path, cache: cache, at: offset, count: count)
         }
     }
 
@@ -270,7 +251,12 @@ extension LibvirtDriver {
                 try Files.resize(path, to: disk.sizeBytes)
             }
         case (.qcow2, let backing?):
-            let name = try await liveBase(disk, named: backing, entry, migration, offered, from: source)
+            let base = offered.first { $0.name == MovedName.base(of: disk.name) }
+            guard (base?.sizeBytes ?? 0) <= entry.sizeBytes else {
+                throw Failure(.storage, "what \(entry.name) stands on is larger than the disk")
+            }
+            let name = try await surroundings.base(
+                of: entry, named: backing, migration, MovedBase(file: base, source: source), files)
             try await surroundings.cache.use(name) {
                 try await surroundings.qemuImg.createOverlay(path, base: $0, sizeBytes: disk.sizeBytes)
             }
@@ -280,33 +266,6 @@ extension LibvirtDriver {
         guard surroundings.diskSettings.isPreallocated else { return }
         try await files.run { () throws(Failure) in
             try Files.reserve(path, bytes: disk.sizeBytes, keepsSize: disk.format == .qcow2)
-        }
-    }
-
-    /// The file of this host's cache with what the disk stands on at the source.
-    private func liveBase(
-        _ disk: LiveDisk, named: String, _ entry: DiskPlan.Entry, _ migration: MigrationID, _ offered: [MovedFile],
-        from source: any MovedFiles
-    ) async throws -> String {
-        switch entry.source {
-        case .image(let image):
-            let name = try ImageCache.key(image)
-            // On another image it would be a disk of bits and pieces.
-            guard named == name else {
-                throw Failure(
-                    .storage, "\(entry.name) stands on '\(named.prefix(160))', not on the image \(image.id) (\(name))")
-            }
-            return name
-        case .blank:
-            guard let base = offered.first(where: { $0.name == MovedName.base(of: disk.name) }),
-                base.sizeBytes <= entry.sizeBytes
-            else { throw Failure(.storage, "the source does not offer what \(entry.name) stands on") }
-            let name = BlankDisk.movedCacheName(migration, disk: entry.name)
-            let place = IncomingFile(file: base, path: try ready().cache.folder + "/" + name, files: files)
-            guard try await !files.run({ () throws(Failure) in Files.exists(place.path) }) else { return name }
-            try await place.fetch(from: source) { _ in }
-            try await place.finish(mode: 0o644)
-            return name
         }
     }
 

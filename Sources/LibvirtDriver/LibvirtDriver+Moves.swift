@@ -47,7 +47,7 @@ extension LibvirtDriver {
                 found.append(
                     MovedFile(
                         name: name, sizeBytes: file.sizeBytes, dataBytes: try file.dataBytes(), format: info[name]))
-                guard let path = try Self.base(of: name, in: folder, info, cache: cache),
+                guard let path = try Self.base(of: name, in: folder.path, info, cache: cache),
                     let base = try SetAsideFile(path)
                 else { continue }
                 found.append(
@@ -67,7 +67,7 @@ extension LibvirtDriver {
         let cache = try ready().cache.folder
         return try await files.run { () throws(Failure) in
             try Self.require(folder, migration)
-            guard let source = try SetAsideFile(try Self.path(file, in: folder, cache: cache)) else {
+            guard let source = try SetAsideFile(try Self.path(of: file, in: folder.path, cache: cache)) else {
                 throw Self.noFile(file)
             }
             return try source.extents(from: offset, limit: Self.extentLimit)
@@ -77,22 +77,27 @@ extension LibvirtDriver {
     public func readSetAside(
         _ id: InstanceID, of migration: MigrationID, file: String, at offset: Int64, count: Int
     ) async throws -> [UInt8] {
-        guard offset >= 0, (1...Self.pieceLimit).contains(count) else {
-            throw Failure(.invalidParameters, "a piece of a disk has 1 to \(Self.pieceLimit) bytes")
-        }
         let folder = try SetAsideFolder(id, in: instancesPath, host: hostName)
         let cache = try ready().cache.folder
         return try await files.run { () throws(Failure) in
             try Self.require(folder, migration)
-            guard let source = try SetAsideFile(try Self.path(file, in: folder, cache: cache)) else {
-                throw Self.noFile(file)
-            }
-            let bytes = try source.read(at: offset, count: count)
-            guard bytes.count == count else {
-                throw Failure(.invalidParameters, "\(file) has no \(count) bytes from \(offset) on")
-            }
-            return bytes
+            return try Self.piece(of: file, in: folder.path, cache: cache, at: offset, count: count)
         }
+    }
+
+    /// Just so many bytes of a file of an instance, or of the template that one of its disks stands on. Blocks.
+    static func piece(
+        of file: String, in folder: String, cache: String, at offset: Int64, count: Int
+    ) throws(Failure) -> [UInt8] {
+        guard offset >= 0, (1...pieceLimit).contains(count) else {
+            throw Failure(.invalidParameters, "a piece of a file has 1 to \(pieceLimit) bytes")
+        }
+        guard let source = try SetAsideFile(try path(of: file, in: folder, cache: cache)) else { throw noFile(file) }
+        let bytes = try source.read(at: offset, count: count)
+        guard bytes.count == count else {
+            throw Failure(.invalidParameters, "\(file) has no \(count) bytes from \(offset) on")
+        }
+        return bytes
     }
 
     // MARK: -
@@ -103,24 +108,24 @@ extension LibvirtDriver {
         }
     }
 
-    private static func noFile(_ name: String) -> Failure {
+    static func noFile(_ name: String) -> Failure {
         Failure(.notFound, "there is no file \(name.prefix(64)) that is moved")
     }
 
-    private static func path(_ name: String, in folder: SetAsideFolder, cache: String) throws(Failure) -> String {
-        if MovedName.isDisk(name) || MovedName.isBeside(name) { return folder.path + "/" + name }
+    private static func path(of name: String, in folder: String, cache: String) throws(Failure) -> String {
+        if MovedName.isDisk(name) || MovedName.isBeside(name) { return folder + "/" + name }
         guard let disk = MovedName.disk(ofBase: name) else { throw noFile(name) }
-        let info = try DiskInfo.read(InstanceFolder(found: folder.path))
+        let info = try DiskInfo.read(InstanceFolder(found: folder))
         guard let base = try base(of: disk, in: folder, info, cache: cache) else { throw noFile(name) }
         return base
     }
 
     /// The template in the cache that a disk stands on which began empty; `nil` for any other.
     private static func base(
-        of disk: String, in folder: SetAsideFolder, _ info: DiskInfo, cache: String
+        of disk: String, in folder: String, _ info: DiskInfo, cache: String
     ) throws(Failure) -> String? {
         guard MovedName.disk(ofBase: MovedName.base(of: disk)) != nil, info[disk] == .qcow2,
-            let backing = try OverlayHeader.read(folder.path + "/" + disk)?.backing, Files.parent(backing) == cache,
+            let backing = try OverlayHeader.read(folder + "/" + disk)?.backing, Files.parent(backing) == cache,
             let name = backing.split(separator: "/").last, BlankDisk.isCacheName(name)
         else { return nil }
         return cache + "/" + name

@@ -110,7 +110,9 @@ struct DiskFitting: Sendable {
         }
         if let backing = header?.backing {
             // The other host's word for its base is compared, and never opened.
-            let name = try await base(backing.split(separator: "/").last.map(String.init) ?? "")
+            let name = try await surroundings.base(
+                of: entry, named: backing.split(separator: "/").last.map(String.init) ?? "", migration,
+                source.map { MovedBase(file: item.base, source: $0) }, files)
             try await surroundings.cache.use(name) { try await surroundings.qemuImg.rebase(path, onto: $0) }
         }
         if size < entry.sizeBytes {
@@ -123,10 +125,23 @@ struct DiskFitting: Sendable {
         }
         return true
     }
+}
 
-    /// The file of the cache that the disk is to stand on: what it stands on at the source, under the name `named`
+/// The template that a disk stands on at another host.
+struct MovedBase: Sendable {
+    /// `nil` where the other host does not offer it.
+    let file: MovedFile?
+    let source: any MovedFiles
+}
+
+extension LibvirtDriver.Surroundings {
+    /// The file of this host's cache that a disk is to stand on: what it stands on at the source, under the name `named`
     /// there.
-    private func base(_ named: String) async throws -> String {
+    /// - Parameter moved: `nil` where the cache is the one that the disk stands on already.
+    func base(
+        of entry: DiskPlan.Entry, named: String, _ migration: MigrationID, _ moved: MovedBase?,
+        _ files: BlockingExecutor
+    ) async throws -> String {
         switch entry.source {
         case .image(let image):
             let name = try ImageCache.key(image)
@@ -137,27 +152,23 @@ struct DiskFitting: Sendable {
             }
             return name
         case .blank:
-            guard let source else {
+            guard let moved else {
                 guard BlankDisk.isCacheName(named) else {
                     throw Failure(.storage, "\(entry.name) stands on '\(named.prefix(160))', which is no template")
                 }
                 return named
             }
-            return try await fetchBase(source)
+            guard let file = moved.file else {
+                throw Failure(.storage, "the source does not offer what \(entry.name) stands on")
+            }
+            // One of this host's own, even of the same size, is formatted with other numbers: parts of the two would not
+            // make a file system.
+            let name = BlankDisk.movedCacheName(migration, disk: entry.name)
+            let place = IncomingFile(file: file, path: cache.folder + "/" + name, files: files)
+            guard try await !files.run({ () throws(Failure) in Files.exists(place.path) }) else { return name }
+            try await place.fetch(from: moved.source) { _ in }
+            try await place.finish(mode: 0o644)
+            return name
         }
-    }
-
-    /// Brings the template here. One of this host's own, even of the same size, is formatted with other numbers: parts
-    /// of the two would not make a file system.
-    private func fetchBase(_ source: any MovedFiles) async throws -> String {
-        guard let base = item.base else {
-            throw Failure(.storage, "the source does not offer what \(entry.name) stands on")
-        }
-        let name = BlankDisk.movedCacheName(migration, disk: entry.name)
-        let place = IncomingFile(file: base, path: surroundings.cache.folder + "/" + name, files: files)
-        guard try await !files.run({ () throws(Failure) in Files.exists(place.path) }) else { return name }
-        try await place.fetch(from: source) { _ in }
-        try await place.finish(mode: 0o644)
-        return name
     }
 }
