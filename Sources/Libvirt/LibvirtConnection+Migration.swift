@@ -14,6 +14,8 @@ public struct DomainMigration: Sendable, Hashable {
     public var disks: [String] = []
     /// MiB a second; 0 for no limit.
     public var bandwidthMiB: UInt64 = 0
+    /// Whether the guest runs while its memory is carried; else it stands still from the first page to the last.
+    public var isLive = true
     public var options: Options = []
 
     public struct Options: OptionSet, Sendable, Hashable {
@@ -75,8 +77,9 @@ extension LibvirtConnection {
             try parameters.add(VIR_MIGRATE_PARAM_DEST_XML, migration.xml)
             try parameters.add(VIR_MIGRATE_PARAM_PERSIST_XML, migration.xml)
             var flags =
-                VIR_MIGRATE_LIVE.rawValue | VIR_MIGRATE_PEER2PEER.rawValue | VIR_MIGRATE_PERSIST_DEST.rawValue
+                VIR_MIGRATE_PEER2PEER.rawValue | VIR_MIGRATE_PERSIST_DEST.rawValue
                 | VIR_MIGRATE_UNDEFINE_SOURCE.rawValue | migration.options.rawValue
+            if migration.isLive { flags |= VIR_MIGRATE_LIVE.rawValue }
             if !migration.disks.isEmpty {
                 flags |= VIR_MIGRATE_NON_SHARED_INC.rawValue
                 try parameters.add(VIR_MIGRATE_PARAM_DISKS_URI, migration.disksURI)

@@ -8,6 +8,9 @@ extension LibvirtDriver {
     /// How long libvirt may take to say what has become of a guest, when its connection breaks in the middle.
     private static let doubtLimit = Duration.seconds(60)
     private static let lookPause = Duration.milliseconds(500)
+    /// The first QEMU that tracks all that an emulated guest writes (its commit 03bfc2188f: before, the fast path that
+    /// takes the bits over left the emulator's TLB as it was, and what was written by it next was not noted).
+    private static let tracksEmulated = PackedVersion(9, 0, 0)
 
     public func makeLiveSockets(of migration: MigrationID) async throws -> LiveSockets {
         let place = try LivePlace(migration, configuration)
@@ -88,6 +91,7 @@ extension LibvirtDriver {
         migration.xml = plan.answer.xml
         migration.disks = plan.answer.copiedDisks
         migration.bandwidthMiB = UInt64(configuration[LiveOptions.bandwidth])
+        migration.isLive = try await runsWhileCarried()
         // There it runs when this host's libvirt has none of it any more, and not before: never twice, whatever breaks.
         migration.options = [.paused]
         if configuration[LiveOptions.permitsPostCopy] {
@@ -104,6 +108,15 @@ extension LibvirtDriver {
             if kind == nil { migration.options.insert(.unsafe) }
         }
         return migration
+    }
+
+    /// Whether this host's QEMU misses nothing of what its guests write while their memory is carried.
+    private func runsWhileCarried() async throws -> Bool {
+        guard try ready().settings.virtType == "qemu", configuration[LiveOptions.emulatedGuests] == .halt else { return true }
+        let connection = try await connection(.work)
+        return try await translated("asking for the hypervisor's version") {
+            try await connection.hypervisorVersion() >= Self.tracksEmulated
+        }
     }
 
     /// Whether the guest is nowhere here because it has gone to another host. Removes what libvirt has left of it then.

@@ -8,6 +8,12 @@ public enum LiveOptions {
         case forceComplete = "force_complete"
     }
 
+    /// What an emulated guest does while its memory is carried.
+    public enum EmulatedGuests: String, Sendable, CaseIterable, ChoiceOption {
+        case halt
+        case run
+    }
+
     public static let folder = Option(
         "libvirt", "live_migration_folder", default: "/run/libvirt/apus-live",
         help:
@@ -51,11 +57,17 @@ public enum LiveOptions {
         help:
             "Whether pages that are sent again are sent as what has changed in them (xbzrle), which costs processor time."
     )
+    public static let emulatedGuests = Option<EmulatedGuests>(
+        "libvirt", "live_migration_emulated_guests", default: .halt,
+        help:
+            "What an emulated guest (virt_type = qemu) does while its memory is carried by a QEMU before 9.0, which misses "
+            + "some of what such a guest writes meanwhile, so that it may crash when it arrives: halt, or run all the same. "
+            + "Guests of KVM run.")
 
     /// All of them, for `Configuration.load`.
     public static let all: [AnyOption] = [
         folder.erased, bandwidth.erased, downtime.erased, downtimeSteps.erased, downtimeDelay.erased,
         completionTimeout.erased, timeoutAction.erased, permitsPostCopy.erased, permitsAutoConverge.erased,
-        compresses.erased,
+        compresses.erased, emulatedGuests.erased,
     ]
 }

@@ -1,6 +1,7 @@
 """A host whose instances are on a small disk of their own, which can be filled."""
 
 import contextlib
+import errno
 import os
 import subprocess
 
@@ -29,9 +30,17 @@ def small_disk(live, host):
 def filled(place):
     """The disk has no room left."""
     path = os.path.join(place, "filler")
-    space = os.statvfs(place)
     with open(path, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
+        # Others write there meanwhile: what is free is found out by taking it.
+        size, piece = 0, 64 << 20
+        while piece >= 4096:
+            try:
+                os.posix_fallocate(file.fileno(), size, piece)
+                size += piece
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                piece //= 2
     try:
         yield
     finally:
