@@ -160,7 +160,8 @@ extension FakeDriver {
 
     public func sendGuest(
         _ id: InstanceID, _ plan: LivePlan,
-        progress: @escaping @Sendable (MigrationProgress, _ isPostCopy: Bool) async -> Void
+        progress: @escaping @Sendable (MigrationProgress, _ isPostCopy: Bool) async -> Void,
+        gone: @escaping @Sendable () async -> Void
     ) async throws {
         guard host.state.domains[id] != nil else { return }
         await progress(MigrationProgress(memoryTotal: 100, memoryProcessed: 50, memoryRemaining: 50), false)
@@ -172,6 +173,7 @@ extension FakeDriver {
         try await perform(.guestLeaves, id) { state in
             state.domains[id] = nil
         }
+        await gone()
     }
 
     public func forceGuest(_ id: InstanceID) async throws -> Bool {

@@ -124,9 +124,12 @@ public protocol LiveDriver: Sendable {
     func removeLiveSockets(of migration: MigrationID) async throws
     /// Carries the guest over. Returns when it is at the destination, where it stands still, and nowhere here any more; throws
     /// when it is here and goes on. Cancelled it gives up if that is still possible. `progress` is told about once a second.
+    /// `gone` is called when the last process that could run the guest here has ended, and before this returns; not by every
+    /// driver.
     func sendGuest(
         _ id: InstanceID, _ plan: LivePlan,
-        progress: @escaping @Sendable (MigrationProgress, _ isPostCopy: Bool) async -> Void
+        progress: @escaping @Sendable (MigrationProgress, _ isPostCopy: Bool) async -> Void,
+        gone: @escaping @Sendable () async -> Void
     ) async throws
     /// Finds out where a guest is that was being sent when nobody listened any more: ends what is under way, and has it go on
     /// where it is here and `isRunning`. `true` when it is at the destination, and nowhere here any more.

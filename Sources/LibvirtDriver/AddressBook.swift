@@ -13,6 +13,8 @@ final class AddressBook: Sendable {
         var connection: @Sendable () async throws -> LibvirtConnection
         /// Instances by the MACs of the domains here, ours or not.
         var users: @Sendable () async throws -> [String: InstanceID]
+        /// Returns when nobody needs the network for a moment; libvirt has who does wait while it changes.
+        var quiet: @Sendable () async throws -> Void = {}
     }
 
     /// How often another address is tried when somebody takes the chosen one first.
@@ -51,7 +53,7 @@ final class AddressBook: Sendable {
             try await requireActive(connection)
             var table = try await loaded(connection)
             if let known = table.entry(of: id, key: key) {
-                if table.missing.contains(known.mac) { try await restore(known, connection) }
+                if table.missing.contains(known.mac) { try await restore(known, table, connection) }
                 return interface(known)
             }
             if let spare = table.claimSpare(for: id, key: key, address: address) {
@@ -74,20 +76,39 @@ final class AddressBook: Sendable {
         }
     }
 
+    /// Has libvirt reserve what the instance has and libvirt has not; nothing when the network is gone. A guest that starts
+    /// asks for it.
+    func complete(_ id: InstanceID) async throws {
+        // Nearly always there is nothing to do, and the gate may be held for half a second.
+        if let known = table.withLock({ $0 }), !known.entries.contains(where: { known.lacks($0, of: id) }) { return }
+        try await gate.run {
+            let connection = try await access.connection()
+            while let table = try await loadedIfPresent(connection),
+                let entry = table.entries.first(where: { table.lacks($0, of: id) })
+            {
+                try await restore(entry, table, connection)
+            }
+        }
+    }
+
     /// Makes the NIC that the instance has had on another host its own here: with its MAC, and with its address where
     /// that is free. Asked again it gives the same.
+    /// - Parameter isLater: libvirt gets it by `maintain` or `complete`, whichever comes first; a guest that runs has its
+    ///   address and asks for it again only when half of its lease is over.
     func adopt(
-        _ id: InstanceID, key: String?, mac: String, address: IPv4Address?
+        _ id: InstanceID, key: String?, mac: String, address: IPv4Address?, isLater: Bool = false
     ) async throws -> NetworkInterface {
         try await gate.run {
             let connection = try await access.connection()
             try await requireActive(connection)
             var table = try await loaded(connection)
+            // Without spares nobody maintains anything.
+            let isLater = isLater && target > 0
             if let known = table.entry(withMAC: mac) {
                 guard known.owner == nil || known.owner == id else {
                     throw Failure(.conflict, "the MAC \(mac) is reserved for another guest on this host")
                 }
-                if table.missing.contains(mac) { try await restore(known, connection) }
+                if !isLater, table.missing.contains(mac) { try await restore(known, table, connection) }
                 if known.owner == nil {
                     table.give(known, to: id, key: key)
                     try await save(table)
@@ -97,24 +118,37 @@ final class AddressBook: Sendable {
             // Hosts whose networks have the same addresses begin with the same ones: the spares here are likely to have
             // it.
             let holder = address.flatMap { table.entry(at: $0) }
-            if let holder, holder.owner == nil { try await release(holder, connection) }
+            let isOurs = holder != nil && holder?.owner == nil
+            if let holder, isOurs, !isLater { try await release(holder, connection) }
             let description = try await describe(connection)
             guard !description.reservations.contains(where: { $0.mac == mac }) else {
                 throw Failure(.conflict, "the MAC \(mac) is reserved for another guest on this host")
             }
-            let isFree = holder?.owner == nil && address.map { (try? description.requireFree($0)) != nil } == true
+            let isFree =
+                isLater && isOurs
+                || holder?.owner == nil && address.map { (try? description.requireFree($0)) != nil } == true
+            if isLater, isFree, let address {
+                let entry = AddressTable.Entry(mac: mac, address: address, owner: id, key: key)
+                try await change { $0.insert(entry, isMissing: true) }
+                return interface(entry)
+            }
             let made = try await reserve(
                 owner: id, key: key, wanted: isFree ? address : nil, mac: mac, connection)
             return interface(made)
         }
     }
 
-    /// Gives back what the instance had, and keeps none of it: the MACs are those of a guest that lives elsewhere.
+    /// Gives back what the instance had, and keeps none of it: the MACs are those of a guest that lives elsewhere. libvirt
+    /// loses it by `maintain`.
     func forget(_ id: InstanceID) async throws {
         try await gate.run {
             let connection = try await access.connection()
-            guard let table = try await loadedIfPresent(connection) else { return }
-            for entry in table.entries where entry.owner == id { try await release(entry, connection) }
+            guard var table = try await loadedIfPresent(connection), table.depart(id) else { return }
+            try await save(table)
+            guard target == 0 else { return }
+            while let entry = self.table.withLock({ $0?.entries.first(where: \.isDeparted) }) {
+                try await release(entry, connection)
+            }
         }
     }
 
@@ -125,6 +159,7 @@ final class AddressBook: Sendable {
             var isFilling = false
             while target > 0 {
                 try Task.checkCancellation()
+                try await access.quiet()
                 let begin = ContinuousClock.now
                 // The gate is held for one change at a time, so that who plugs waits for one at most.
                 let next = try await gate.run { () -> AddressTable.Upkeep? in
@@ -134,7 +169,7 @@ final class AddressBook: Sendable {
                     switch next {
                     case .add: _ = try await reserve(owner: nil, connection)
                     case .remove(let entry): try await release(entry, connection)
-                    case .restore(let entry): try await restore(entry, connection)
+                    case .restore(let entry): try await restore(entry, table, connection)
                     case nil: break
                     }
                     return next
@@ -196,7 +231,10 @@ final class AddressBook: Sendable {
         try await change { $0.remove(entry) }
     }
 
-    private func restore(_ entry: AddressTable.Entry, _ connection: LibvirtConnection) async throws {
+    private func restore(
+        _ entry: AddressTable.Entry, _ table: AddressTable, _ connection: LibvirtConnection
+    ) async throws {
+        if let obstacle = table.obstacle(to: entry) { try await release(obstacle, connection) }
         do {
             try await connection.addDHCPHost(try host(entry), toNetwork: network)
         } catch let error as LibvirtError {

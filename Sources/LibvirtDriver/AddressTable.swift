@@ -12,7 +12,13 @@ struct AddressTable: Sendable, Hashable {
         var owner: InstanceID?
         /// Tells the NICs that were added to an instance from each other; `nil` for the one it began with.
         var key: String?
+
+        /// Whether it is left of a guest that lives elsewhere now, with its MAC: good for nobody else.
+        var isDeparted: Bool { owner == nil && key == AddressTable.departed }
     }
+
+    /// The key of such entries, in the record, too.
+    private static let departed = "departed"
 
     /// What is to be done with libvirt so that the table and the number of spares are right.
     enum Upkeep: Sendable, Hashable {
@@ -22,7 +28,8 @@ struct AddressTable: Sendable, Hashable {
     }
 
     private(set) var entries: [Entry] = []
-    /// MACs of entries that an instance has and libvirt has not: the network was defined anew.
+    /// MACs of entries that an instance has and libvirt has not: the network was defined anew, or the guest has come from
+    /// another host and its reservation is made later.
     private(set) var missing: Set<String> = []
     let target: Int
 
@@ -30,13 +37,27 @@ struct AddressTable: Sendable, Hashable {
     ///   between nothing is done, so that a guest which comes and goes costs nothing.
     init(target: Int) { self.target = target }
 
-    var spares: [Entry] { entries.filter { $0.owner == nil } }
+    var spares: [Entry] { entries.filter { $0.owner == nil && !isInTheWay($0) } }
+
+    /// Whether nobody can have it: it is a departed guest's, or its address is another one's that libvirt has not yet.
+    private func isInTheWay(_ entry: Entry) -> Bool {
+        entry.isDeparted || entry.owner == nil && entries.contains { $0.owner != nil && $0.address == entry.address }
+    }
 
     func entry(of id: InstanceID, key: String? = nil) -> Entry? {
         entries.first { $0.owner == id && $0.key == key }
     }
 
-    func entry(at address: IPv4Address) -> Entry? { entries.first { $0.address == address } }
+    /// Who has the address: an instance before a spare.
+    func entry(at address: IPv4Address) -> Entry? {
+        let found = entries.filter { $0.address == address }
+        return found.first { $0.owner != nil } ?? found.first
+    }
+
+    /// What libvirt has at the address of an entry that it has not.
+    func obstacle(to entry: Entry) -> Entry? {
+        entries.first { $0.address == entry.address && $0.mac != entry.mac && $0.owner == nil }
+    }
 
     func entry(withMAC mac: String) -> Entry? { entries.first { $0.mac == mac } }
 
@@ -48,16 +69,31 @@ struct AddressTable: Sendable, Hashable {
 
     /// Makes a spare the instance's: any, or the one with the address that it wants.
     mutating func claimSpare(for id: InstanceID, key: String? = nil, address: IPv4Address? = nil) -> Entry? {
-        let found = entries.firstIndex { $0.owner == nil && (address == nil || $0.address == address) }
+        let found = entries.firstIndex {
+            $0.owner == nil && !isInTheWay($0) && (address == nil || $0.address == address)
+        }
         guard let index = found else { return nil }
         entries[index].owner = id
         entries[index].key = key
         return entries[index]
     }
 
-    mutating func insert(_ entry: Entry) {
+    /// - Parameter isMissing: libvirt has not got it yet.
+    mutating func insert(_ entry: Entry, isMissing: Bool = false) {
         remove(entry)
         entries.append(entry)
+        if isMissing { missing.insert(entry.mac) }
+    }
+
+    /// Leaves what an instance had for `upkeep` to remove. Whether it had anything.
+    mutating func depart(_ id: InstanceID) -> Bool {
+        var hadAny = false
+        for index in entries.indices where entries[index].owner == id {
+            (entries[index].owner, entries[index].key) = (nil, Self.departed)
+            hadAny = true
+        }
+        dropMissingOfNobody()
+        return hadAny
     }
 
     mutating func remove(_ entry: Entry) {
@@ -72,17 +108,27 @@ struct AddressTable: Sendable, Hashable {
             (entries[index].owner, entries[index].key) = (nil, nil)
             hadAny = true
         }
-        // What libvirt does not have is no spare.
-        entries.removeAll { $0.owner == nil && missing.contains($0.mac) }
-        missing.formIntersection(entries.map(\.mac))
+        dropMissingOfNobody()
         return hadAny
     }
+
+    /// What libvirt does not have is no spare.
+    private mutating func dropMissingOfNobody() {
+        entries.removeAll { $0.owner == nil && missing.contains($0.mac) }
+        missing.formIntersection(entries.map(\.mac))
+    }
+
+    /// Whether an entry is the instance's, and libvirt has not got it.
+    func lacks(_ entry: Entry, of id: InstanceID) -> Bool { entry.owner == id && missing.contains(entry.mac) }
 
     mutating func restored(_ entry: Entry) { missing.remove(entry.mac) }
 
     /// The next thing to do; `isFilling` says whether the one before was an `add`, which goes on up to the target.
     func upkeep(isFilling: Bool) -> Upkeep? {
-        if let entry = entries.first(where: { missing.contains($0.mac) }) { return .restore(entry) }
+        if let entry = entries.first(where: { missing.contains($0.mac) }) {
+            return obstacle(to: entry).map { .remove($0) } ?? .restore(entry)
+        }
+        if let entry = entries.first(where: isInTheWay) { return .remove(entry) }
         let count = spares.count
         if count < (isFilling ? target : (target + 1) / 2) { return .add }
         if count > target * 2, let last = spares.last { return .remove(last) }
@@ -93,7 +139,9 @@ struct AddressTable: Sendable, Hashable {
     /// - Parameter users: instances by the MACs of their domains, for when the record was lost.
     init(target: Int, record: [Entry], reserved: [Entry], users: [String: InstanceID]) {
         self.init(target: target)
-        let owned = Dictionary(record.filter { $0.owner != nil }.map { ($0.mac, $0) }) { first, _ in first }
+        let owned = Dictionary(
+            record.filter { $0.owner != nil || $0.isDeparted }.map { ($0.mac, $0) }
+        ) { first, _ in first }
         entries = reserved.map { entry in
             let known = owned[entry.mac]
             return Entry(

@@ -1,11 +1,13 @@
 internal import Compute
 internal import Libvirt
 public import Model
+internal import Synchronization
 internal import Telemetry
 
 extension LibvirtDriver {
     public func adoptNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws -> [NetworkInterface] {
         guard !interfaces.isEmpty else { return [] }
+        lastArrival.withLock { $0 = .now }
         let users = try await usersOfMACs()
         var adopted: [NetworkInterface] = []
         for (index, interface) in interfaces.enumerated() {
@@ -17,9 +19,10 @@ extension LibvirtDriver {
             switch try await binding(here: interface) {
             case .bridge(let bridge): own = NetworkInterface(network: bridge, macAddress: mac)
             case .libvirt(let network):
+                // Only the configured network is maintained without anybody's asking.
                 own = try await book(of: network).adopt(
                     id, key: index == 0 ? nil : mac, mac: mac,
-                    address: interface.ipv4Address.flatMap { IPv4Address($0) })
+                    address: interface.ipv4Address.flatMap { IPv4Address($0) }, isLater: .libvirt(network) == binding)
             }
             own.tag = interface.tag
             adopted.append(own)

@@ -2,6 +2,7 @@ public import Compute
 internal import Configuration
 internal import Libvirt
 public import Model
+internal import Processes
 internal import Telemetry
 
 extension LibvirtDriver {
@@ -27,7 +28,8 @@ extension LibvirtDriver {
 
     public func sendGuest(
         _ id: InstanceID, _ plan: LivePlan,
-        progress: @escaping @Sendable (MigrationProgress, _ isPostCopy: Bool) async -> Void
+        progress: @escaping @Sendable (MigrationProgress, _ isPostCopy: Bool) async -> Void,
+        gone: @escaping @Sendable () async -> Void
     ) async throws {
         guard try await !hasLeft(id) else { return }
         let entry = try await active(id, "carried over")
@@ -45,6 +47,9 @@ extension LibvirtDriver {
         let own = try await translated("libvirt at \(host.uri)") {
             try await LibvirtConnection.open(uri: host.uri, name: "virt-migrate", options: options)
         }
+        // None where libvirt's processes are not seen from here; then libvirt alone says that the guest has left.
+        let emulator = await files.run { Self.emulator(of: id) }
+        let leaving = Task { if await emulator?.end() == true { await gone() } }
         var refusal: LibvirtError?
         // Not a child: it goes on watching when the caller is cancelled, until the call has come back.
         let watching = Task { await watch.run() }
@@ -58,11 +63,21 @@ extension LibvirtDriver {
             refusal = error
         }
         watching.cancel()
+        // After a success its end has been seen, or is at once.
+        if refusal != nil { leaving.cancel() }
+        await leaving.value
         await own.close(grace: .seconds(1))
         directory.forget(id)
         let reason = watch.reason
         try await regardless { [refusal] in
             try await self.settle(id, isRunning: plan.isRunning, refusal, reason, entry.name)
+        }
+    }
+
+    /// The process that runs the guest. Blocks.
+    private static func emulator(of id: InstanceID) -> ForeignProcess? {
+        ForeignProcess.find { arguments in
+            arguments.firstIndex(of: "-uuid").map { arguments[arguments.index(after: $0)...].first } == id.rawValue
         }
     }
 
@@ -112,7 +127,9 @@ extension LibvirtDriver {
 
     /// Whether this host's QEMU misses nothing of what its guests write while their memory is carried.
     private func runsWhileCarried() async throws -> Bool {
-        guard try ready().settings.virtType == "qemu", configuration[LiveOptions.emulatedGuests] == .halt else { return true }
+        guard try ready().settings.virtType == "qemu", configuration[LiveOptions.emulatedGuests] == .halt else {
+            return true
+        }
         let connection = try await connection(.work)
         return try await translated("asking for the hypervisor's version") {
             try await connection.hypervisorVersion() >= Self.tracksEmulated

@@ -58,6 +58,7 @@ extension LibvirtDriver {
     public func resume(_ id: InstanceID) async throws {
         guard let entry = try await own(id) else { throw Self.noGuest(id) }
         if try await status(of: id)?.state.isActive == true { return }
+        try await completeAddresses(of: id)
         let connection = try await connection(.work)
         let reference = DomainReference.uuid(id.rawValue)
         do {

@@ -6,6 +6,10 @@ internal import Synchronization
 internal import Telemetry
 
 extension LibvirtDriver {
+    /// From what another host's guest is to have here until it has been plugged in.
+    private static let arrivalTime = Duration.seconds(3)
+    private static let arrivalPatience = Duration.seconds(10)
+
     public func plugNetwork(_ instance: Instance) async throws -> [NetworkInterface] {
         switch (instance.networks, binding) {
         case (.none, _): []
@@ -42,7 +46,8 @@ extension LibvirtDriver {
                 spares: configuration[LibvirtDriverOptions.spareAddresses], files: files,
                 access: AddressBook.Access(
                     connection: { [unowned self] in try await connection(.work) },
-                    users: { [unowned self] in try await usersOfMACs() }))
+                    users: { [unowned self] in try await usersOfMACs() },
+                    quiet: { [unowned self] in try await waitForQuiet() }))
             books[network] = made
             return made
         }
@@ -64,6 +69,23 @@ extension LibvirtDriver {
     }
 
     func requestUpkeep() { upkeepSink.yield() }
+
+    /// Returns when no guest of another host has been about to come for a while: its way here needs the network. A host
+    /// where guests come all the time does not wait for ever.
+    private func waitForQuiet() async throws {
+        let limit = ContinuousClock.now + Self.arrivalPatience
+        while let last = lastArrival.withLock({ $0 }) {
+            let pause = ContinuousClock.now.duration(to: min(last + Self.arrivalTime, limit))
+            guard pause > .zero else { return }
+            try await AlarmClock().sleep(for: pause)
+        }
+    }
+
+    /// Has libvirt reserve what it has not of the instance's addresses, before its guest starts.
+    func completeAddresses(of id: InstanceID) async throws {
+        guard case .libvirt(let network) = binding else { return }
+        try await book(of: network).complete(id)
+    }
 
     /// Every domain's MACs, looked up where they are not known yet.
     func usersOfMACs() async throws -> [String: InstanceID] {

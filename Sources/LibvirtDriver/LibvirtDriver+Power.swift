@@ -67,6 +67,7 @@ extension LibvirtDriver {
 
     public func powerOn(_ id: InstanceID) async throws {
         guard let entry = try await own(id) else { throw Self.noGuest(id) }
+        try await completeAddresses(of: id)
         let connection = try await connection(.work)
         do {
             try await connection.start(.uuid(id.rawValue))

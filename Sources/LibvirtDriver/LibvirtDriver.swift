@@ -41,6 +41,8 @@ public final class LibvirtDriver: VirtDriver {
     let processorMeter = Mutex(ProcessorMeter())
     let knownTraits = Mutex<(key: ObjectIdentifier, names: [String])?>(nil)
     let books = Mutex<[String: AddressBook]>([:])
+    /// When a guest of another host was last about to come.
+    let lastArrival = Mutex<ContinuousClock.Instant?>(nil)
     let upkeepRequests: AsyncStream<Void>
     let upkeepSink: AsyncStream<Void>.Continuation
     let clock: any Clock<Duration>

@@ -223,7 +223,8 @@ struct LiveMigrationTests {
         try await onTwoHosts { from, to, known in
             var move = LiveMove(known)
             try await to.receives(&move, from: from)
-            to.driver.fail(.goOn, Failure(.hypervisor, "it would not"), calls: 1...1)
+            // When the guest's process has ended, and when all of it has gone.
+            to.driver.fail(.goOn, Failure(.hypervisor, "it would not"), calls: 1...2)
             try await from.ends(&move, move.send(to: to))
             #expect(to.power(known) == .paused)
             try await to.takes(&move, from: from)

@@ -1,6 +1,7 @@
 import Crypto
 import Libvirt
 import Model
+import Synchronization
 import Telemetry
 import Testing
 import XML
@@ -180,7 +181,63 @@ struct AddressBookTests {
 
         try await book.forget(ids[0])
         try await book.forget(ids[0])
+        try await book.maintain()
         #expect(try await !reservations().contains { $0.mac == mac })
+    }
+
+    @Test("What a guest that runs brings along is reserved later; nobody gets it before")
+    func adoptedLater() async throws {
+        let book = book()
+        try await book.maintain()
+        let spares = try await reservations().filter { $0.name?.hasPrefix("apus-") == true }
+        let (mac, other) = ("fa:16:3e:77:00:01", "fa:16:3e:77:00:02")
+        let (wanted, spare) = (try #require(IPv4Address("10.9.0.150")), try #require(spares.last?.address))
+        for _ in 1...2 {
+            let adopted = try await book.adopt(ids[0], key: nil, mac: mac, address: wanted, isLater: true)
+            #expect(adopted.ipv4Address == wanted.description)
+            // Where a spare has the address, libvirt has that until then.
+            let second = try await book.adopt(ids[0], key: other, mac: other, address: spare, isLater: true)
+            #expect(second.ipv4Address == spare.description)
+        }
+        #expect(try await !reservations().contains { $0.mac == mac || $0.mac == other })
+        let plugged = try await [book.plug(ids[1]), book.plug(ids[2])]
+        #expect(!plugged.contains { [wanted.description, spare.description].contains($0.ipv4Address) })
+        // Another process of ours knows it, too.
+        try await self.book().complete(ids[0])
+        let found = try await reservations()
+        #expect(found.contains { $0.mac == mac && $0.address == wanted })
+        #expect(found.filter { $0.address == spare }.map(\.mac) == [other])
+        book.forget()
+        try await book.maintain()
+        #expect(try await Set(reservations().compactMap(\.mac)).isSuperset(of: [mac, other]))
+    }
+
+    @Test("A guest that has left and comes back has its address again at once; nobody else has it meanwhile")
+    func departed() async throws {
+        let book = book(spares: 4)
+        let mac = "fa:16:3e:77:00:01"
+        let wanted = try #require(IPv4Address("10.9.0.150"))
+        _ = try await book.adopt(ids[0], key: nil, mac: mac, address: wanted)
+        try await book.forget(ids[0])
+        for id in ids.dropFirst() { #expect(try await book.plug(id).macAddress != mac) }
+        // Whoever reads the record anew sees that it is no spare.
+        let again = self.book(spares: 4)
+        #expect(try await again.adopt(ids[0], key: nil, mac: mac, address: wanted, isLater: true).macAddress == mac)
+        #expect(try await reservations().contains { $0.mac == mac && $0.address == wanted })
+        try await again.forget(ids[0])
+        try await again.maintain()
+        #expect(try await !reservations().contains { $0.mac == mac })
+    }
+
+    @Test("Upkeep waits until nobody needs the network")
+    func quiet() async throws {
+        let asked = Mutex(0)
+        let book = AddressBook(
+            network: "lab", folder: folder.path + "/networks", spares: 2, files: files,
+            access: .init(
+                connection: { [connection] in connection }, users: { [:] }, quiet: { asked.withLock { $0 += 1 } }))
+        try await book.maintain()
+        #expect(asked.withLock { $0 } == 3, "before each of two changes, and before the look that finds nothing to do")
     }
 
     @Test(

@@ -83,6 +83,9 @@ struct SendGuest: GuestStep {
         try await peer.listen(plan) {
             try await driver.sendGuest(id, plan) { progress, isPostCopy in
                 await report(id, migration, progress, isPostCopy)
+            } gone: {
+                // libvirt notices the end of a process some 200 ms later; so long the guest need not stand still.
+                if isRunning { await peer.go(id) }
             }
         }
         return .next
@@ -111,20 +114,25 @@ struct LetGuestGo: GuestStep {
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard case .send(let destination, _) = state.order else { return .next }
         if state.vmState == .active {
-            do {
-                try await tools.live.peer(destination, state.migration, state.instanceID).go()
-            } catch {
-                // The conductor has it go on, too, only later.
-                Logger("agent.live").notice(
-                    "the destination was not told that its guest may go on",
-                    ["instance": state.instanceID, "error": LoggedError(error)])
-            }
+            await tools.live.peer(destination, state.migration, state.instanceID).go(state.instanceID)
         }
         try await tools.closeOffer(state)
         return .next
     }
 
     func undo(_ state: inout MoveState, _ tools: OperationTools) async throws { state.hasLeft = true }
+}
+
+extension LivePeer {
+    /// Has the destination's guest go on; if that fails the conductor does, later.
+    fileprivate func go(_ id: InstanceID) async {
+        do {
+            try await go()
+        } catch {
+            Logger("agent.live").notice(
+                "the destination was not told that its guest may go on", ["instance": id, "error": LoggedError(error)])
+        }
+    }
 }
 
 extension OperationTools {

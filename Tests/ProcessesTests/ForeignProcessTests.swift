@@ -1,0 +1,42 @@
+import Foundation
+import Processes
+import Testing
+
+@Suite("Processes that others have started", .timeLimit(.minutes(1)))
+struct ForeignProcessTests {
+    /// A child that waits for the end of its input, and is told from others by its argument.
+    private static func start(_ mark: String) throws -> (Process, Pipe) {
+        let (process, input) = (Process(), Pipe())
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", "read line", mark]
+        process.standardInput = input
+        try process.run()
+        return (process, input)
+    }
+
+    @Test("One is found by its arguments, and its end is seen")
+    func end() async throws {
+        let mark = UUID().uuidString
+        let (process, input) = try Self.start(mark)
+        let found = try #require(ForeignProcess.find { $0.last == mark })
+        #expect(found.number == process.processIdentifier)
+        async let ended = found.end()
+        try input.fileHandleForWriting.close()
+        #expect(await ended)
+        #expect(await found.end(), "it stays ended")
+        process.waitUntilExit()
+        #expect(ForeignProcess.find { $0.last == mark } == nil)
+    }
+
+    @Test("Who is cancelled waits no longer")
+    func cancelled() async throws {
+        let mark = UUID().uuidString
+        let (process, input) = try Self.start(mark)
+        let found = try #require(ForeignProcess.find { $0.last == mark })
+        let waiting = Task { await found.end() }
+        waiting.cancel()
+        #expect(await !waiting.value)
+        try input.fileHandleForWriting.close()
+        process.waitUntilExit()
+    }
+}
