@@ -87,7 +87,15 @@ struct AgentLivePeer: LivePeer {
             case .open(let tunnel):
                 guard under.admit(tunnel) else { return tunnel.breakOff() }
                 defer { under.ended(tunnel) }
+                let begin = ContinuousClock.now
                 try await executor.run { () throws(TunnelError) in try tunnel.carry(local.descriptor) }
+                let (sent, received) = tunnel.bytesCarried
+                Self.log.info(
+                    "a channel of a live migration has ended",
+                    [
+                        "channel": channel.rawValue, "instance": instance, "host": link.source.host, "sent": sent,
+                        "received": received, "seconds": begin.duration(to: .now).inSeconds,
+                    ])
             }
         } catch {
             Self.log.notice(

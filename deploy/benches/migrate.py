@@ -37,6 +37,8 @@ from report import Report, count  # noqa: E402
 BINARIES = os.environ["APUS_BINARIES"]
 PROGRAMS = ("apus", "apus-api", "apus-compute", "apus-conductor", "apus-scheduler")
 TICK_US = 20_000
+# As guests of KVM do, and as virsh has emulated ones do.
+RUNS = "libvirt.live_migration_emulated_guests=run"
 # Memory of the guests, and how much of it has something in it beside the kernel.
 SIZES = ((128, 8), (1024, 320))
 DATA_MIB = int(os.environ.get("APUS_BENCH_MIB") or 512)
@@ -411,7 +413,7 @@ def main():
         control.start()
         with Cloud(control, checks, addresses) as cloud:
             for agent in cloud.agents.values():
-                agent.options += [word for setting in ROOMY_AGENT for word in ("--set", setting)]
+                agent.options += [word for setting in (*ROOMY_AGENT, RUNS) for word in ("--set", setting)]
                 agent.enroll()
                 agent.start(ready="serving")
             cloud.wait_for_states(**{name: "up" for name in cloud.agents})
