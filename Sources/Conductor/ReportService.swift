@@ -234,20 +234,23 @@ struct ReportService: Sendable {
         }
     }
 
-    /// Writes down how far a live migration is. What comes when it is over changes nothing.
+    /// Writes down how far a migration is: a live one by its source, which sends; another one by its destination, which
+    /// fetches. What comes when it is over changes nothing.
     private func note(_ report: ReportMigration.Params) async throws {
         guard let migration = try await database.migrations.find(report.migration),
-            migration.instance == report.instance, migration.sourceHost == report.host
+            migration.instance == report.instance,
+            report.host == (migration.type == .liveMigration ? migration.sourceHost : migration.destinationHost)
         else {
             throw refusal(
-                report.host, "migration \(report.migration) of instance \(report.instance) is none from \(report.host)")
+                report.host,
+                "migration \(report.migration) of instance \(report.instance) is none that \(report.host) carries")
         }
         do {
             _ = try await database.instances.update(
                 report.instance, now: now(),
                 migrations: [.note(report.migration, report.progress, isPostCopy: report.isPostCopy)]
             ) { instance in
-                guard let move = instance.move, move.migration == report.migration, instance.host == report.host,
+                guard let move = instance.move, move.migration == report.migration, move.finishedAt == nil,
                     instance.deletedAt == nil
                 else { throw Superseded() }
                 if let percent = report.progress.percent { instance.progress = percent }

@@ -12,7 +12,9 @@ struct IncomingFile: Sendable {
     static let sizeLimit: Int64 = 16 << 40
     /// What ends the names of files that are not in their places yet.
     static let suffixes = [".incoming", ".arrived"]
-    private static let piece: Int64 = 1 << 20
+    private static let piece: Int64 = 2 << 20
+    /// Pieces that are asked for ahead of the one that is written.
+    private static let ahead = 3
     /// Bytes after which what is here is made durable.
     private static let stretch: Int64 = 64 << 20
     /// Parts that are told at once.
@@ -45,41 +47,73 @@ struct IncomingFile: Sendable {
             let extents = try await source.extents(of: file.name, from: position)
             guard !extents.isEmpty else { break }
             try check(extents, from: position)
-            for extent in extents {
-                // The first one may have begun before.
-                var at = max(extent.offset, position)
-                while at < extent.end {
-                    guard !Task.isCancelled else {
-                        throw Failure(.cancelled, "the fetch of \(file.name) was cancelled", isRetriable: true)
-                    }
-                    let count = min(Self.piece, extent.end - at)
-                    let (place, bytes) = (at, try await source.read(file.name, at: at, count: Int(count)))
-                    guard bytes.count == Int(count) else {
-                        throw Failure(
-                            .storage, "the source gave \(bytes.count) of \(count) bytes of \(file.name)",
-                            isRetriable: true)
-                    }
-                    at += count
-                    fetched += count
-                    guard fetched <= file.dataBytes + Self.slack else {
-                        throw Failure(
-                            .storage,
-                            "the source announced \(file.dataBytes) bytes of data in \(file.name) and gives more")
-                    }
-                    let isStretchOver = at - durable >= Self.stretch
-                    let reached = at
-                    try await files.run { () throws(Failure) in
-                        let target = try Descriptor(opening: unfinished, O_WRONLY)
-                        try target.write(bytes[...], at: place, unfinished)
-                        if isStretchOver { try keep(reached, target) }
-                    }
-                    if isStretchOver { durable = reached }
-                    await progress(min(fetched, file.dataBytes))
+            try await read(extents, after: position, from: source) { piece, bytes in
+                fetched += piece.length
+                guard fetched <= file.dataBytes + Self.slack else {
+                    throw Failure(
+                        .storage,
+                        "the source announced \(file.dataBytes) bytes of data in \(file.name) and gives more")
                 }
-                position = extent.end
+                let isStretchOver = piece.end - durable >= Self.stretch
+                try await files.run { () throws(Failure) in
+                    let target = try Descriptor(opening: unfinished, O_WRONLY)
+                    try target.write(bytes[...], at: piece.offset, unfinished)
+                    if isStretchOver { try keep(piece.end, target) }
+                }
+                if isStretchOver { durable = piece.end }
+                await progress(min(fetched, file.dataBytes))
             }
+            position = extents.last?.end ?? file.sizeBytes
         }
         try await arrive()
+    }
+
+    /// Gives `body` one piece after the other, while the next ones are on their way. The first extent may have begun
+    /// before `position`.
+    private func read(
+        _ extents: [DataExtent], after position: Int64, from source: any MovedFiles,
+        _ body: (DataExtent, [UInt8]) async throws -> Void
+    ) async throws {
+        // Not all at once: of a large disk they are many.
+        var pieces = extents.lazy.flatMap { extent in
+            stride(from: max(extent.offset, position), to: extent.end, by: Int64.Stride(Self.piece)).lazy.map {
+                DataExtent(offset: $0, length: min(Self.piece, extent.end - $0))
+            }
+        }.makeIterator()
+        try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in
+            var (asked, written) = (0, 0)
+            var underWay: [Int: DataExtent] = [:]
+            var here: [Int: [UInt8]] = [:]
+            while true {
+                while underWay.count < Self.ahead, let piece = pieces.next() {
+                    let index = asked
+                    group.addTask { (index, try await read(piece, from: source)) }
+                    underWay[index] = piece
+                    asked += 1
+                }
+                guard let piece = underWay[written] else { return }
+                guard let bytes = here.removeValue(forKey: written) else {
+                    if let (index, bytes) = try await group.next() { here[index] = bytes }
+                    continue
+                }
+                guard !Task.isCancelled else {
+                    throw Failure(.cancelled, "the fetch of \(file.name) was cancelled", isRetriable: true)
+                }
+                try await body(piece, bytes)
+                underWay[written] = nil
+                written += 1
+            }
+        }
+    }
+
+    private func read(_ piece: DataExtent, from source: any MovedFiles) async throws -> [UInt8] {
+        let bytes = try await source.read(file.name, at: piece.offset, count: Int(piece.length))
+        guard bytes.count == Int(piece.length) else {
+            throw Failure(
+                .storage, "the source gave \(bytes.count) of \(piece.length) bytes of \(file.name)",
+                isRetriable: true)
+        }
+        return bytes
     }
 
     /// Copies it on this host.

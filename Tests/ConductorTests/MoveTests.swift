@@ -52,6 +52,33 @@ struct MoveTests {
         }
     }
 
+    @Test("The destination tells how much of the disks is there; nobody else does")
+    func progress() async throws {
+        try await Moving.with { moving in
+            moving.other.answer("take_over", .stayQuiet)
+            let task = try await moving.move()
+            let header = try await eventually("take_over") { moving.other.commands("take_over").last }
+            let id = try await moving.migration().id
+            func report(_ host: PlayedHost, _ done: Int64) async throws {
+                _ = try await host.conductor.call(
+                    ReportMigration.self,
+                    .init(
+                        host: host.name, instance: moving.id, migration: id,
+                        progress: MigrationProgress(diskTotal: 400, diskProcessed: done, diskRemaining: 400 - done)))
+            }
+            try await report(moving.other, 100)
+            #expect(try await moving.instance().progress == 25)
+            #expect(try await moving.migration().progress?.diskRemaining == 300)
+            let third = try await moving.plane.addHost("kvm3")
+            let refusal = await #expect(throws: Failure.self) { try await report(third, 400) }
+            #expect(refusal?.kind == .forbidden)
+            try await moving.other.finish(header)
+            #expect(try await moving.plane.waitForEnd(of: task).status == .succeeded)
+            try await report(moving.other, 200)
+            #expect(try await moving.instance().progress == 100)
+        }
+    }
+
     @Test("A resize gives the new flavor when it is done, and the old one when it is taken back")
     func resized() async throws {
         try await Moving.with { moving in

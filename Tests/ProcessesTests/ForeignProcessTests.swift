@@ -14,11 +14,19 @@ struct ForeignProcessTests {
         return (process, input)
     }
 
+    /// A process that has just begun has no arguments for a moment.
+    private static func find(_ mark: String) async -> ForeignProcess {
+        while true {
+            if let found = ForeignProcess.find({ $0.last == mark }) { return found }
+            await Task.yield()
+        }
+    }
+
     @Test("One is found by its arguments, and its end is seen")
     func end() async throws {
         let mark = UUID().uuidString
         let (process, input) = try Self.start(mark)
-        let found = try #require(ForeignProcess.find { $0.last == mark })
+        let found = await Self.find(mark)
         #expect(found.number == process.processIdentifier)
         async let ended = found.end()
         try input.fileHandleForWriting.close()
@@ -32,7 +40,7 @@ struct ForeignProcessTests {
     func cancelled() async throws {
         let mark = UUID().uuidString
         let (process, input) = try Self.start(mark)
-        let found = try #require(ForeignProcess.find { $0.last == mark })
+        let found = await Self.find(mark)
         let waiting = Task { await found.end() }
         waiting.cancel()
         #expect(await !waiting.value)

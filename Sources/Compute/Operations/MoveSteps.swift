@@ -1,5 +1,6 @@
 internal import Model
 internal import RPC
+internal import Synchronization
 internal import Tasks
 
 /// Has the conductor know of the room that the move takes here before anything of the guest is touched.
@@ -99,6 +100,8 @@ struct AdoptNetwork<State: ArrivalState>: GuestStep {
 
 /// Brings the disks here, at their new sizes.
 struct TakeOverDisks: GuestStep {
+    private static let tellInterval = Duration.seconds(1)
+
     let name = "take_over_disks"
     let deadline = Duration.seconds(24 * 3_600)
     // An agent that starts anew, or a link that is down, takes minutes; what is here stays.
@@ -107,10 +110,21 @@ struct TakeOverDisks: GuestStep {
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard case .takeOver(_, let source) = state.order else { return .next }
+        let (id, migration, report) = (state.instanceID, state.migration, tools.live.report)
+        let told = Mutex(ContinuousClock.now)
         try await tools.driver.takeOverDisks(
-            state.specification, of: state.migration,
-            from: tools.moved(source, state.migration, state.instanceID)
-        ) { _, _ in }
+            state.specification, of: migration, from: tools.moved(source, migration, id)
+        ) { done, total in
+            let isDue = told.withLock { last in
+                guard last.duration(to: .now) >= Self.tellInterval else { return false }
+                last = .now
+                return true
+            }
+            guard isDue else { return }
+            let progress = MigrationProgress(
+                diskTotal: total, diskProcessed: done, diskRemaining: max(0, total - done))
+            await report(id, migration, progress, false)
+        }
         return .next
     }
 
