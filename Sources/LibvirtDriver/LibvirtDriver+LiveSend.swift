@@ -37,9 +37,10 @@ extension LibvirtDriver {
         try await endJob(id)
         let migration = try await description(of: plan)
         let control = try await connection(.control)
+        var settings = LiveWatch.Settings(configuration)
+        settings.permitsPostCopy = migration.options.contains(.postCopy)
         let watch = LiveWatch(
-            id: id, name: entry.name, settings: LiveWatch.Settings(configuration), connection: control, clock: clock,
-            progress: progress)
+            id: id, name: entry.name, settings: settings, connection: control, clock: clock, progress: progress)
         let deadline = LiveWatch.callDeadline
         // Of its own: a call of hours must not keep others from being made.
         var options = ConnectionOptions()
@@ -84,11 +85,12 @@ extension LibvirtDriver {
     public func forceGuest(_ id: InstanceID) async throws -> Bool {
         let entry = try await active(id, "forced over")
         let connection = try await connection(.control)
+        let permitsPostCopy = try await permitsPostCopy()
         return try await translated("forcing \(entry.name) over") {
             guard try await connection.migrationJob(.uuid(id.rawValue)) != nil else {
                 throw Failure(.conflict, "\(entry.name) is not being sent")
             }
-            if configuration[LiveOptions.permitsPostCopy] {
+            if permitsPostCopy {
                 try await connection.startPostCopy(.uuid(id.rawValue))
                 return true
             }
@@ -107,12 +109,13 @@ extension LibvirtDriver {
         migration.disks = plan.answer.copiedDisks
         migration.bandwidthMiB = UInt64(configuration[LiveOptions.bandwidth])
         migration.isLive = try await runsWhileCarried()
-        // There it runs when this host's libvirt has none of it any more, and not before: never twice, whatever breaks.
-        migration.options = [.paused]
-        if configuration[LiveOptions.permitsPostCopy] {
-            migration.options.insert(.postCopy)
-        } else if configuration[LiveOptions.permitsAutoConverge] {
-            migration.options.insert(.autoConverge)
+        if try await permitsPostCopy() {
+            // libvirt does not let the destination's guest wait then.
+            migration.options = [.postCopy]
+        } else {
+            // There it runs when this host's libvirt has none of it any more, and not before: never twice, whatever breaks.
+            migration.options = [.paused]
+            if configuration[LiveOptions.permitsAutoConverge] { migration.options.insert(.autoConverge) }
         }
         if configuration[LiveOptions.compresses] { migration.options.insert(.compressed) }
         if plan.answer.copiedDisks.isEmpty {
@@ -123,6 +126,12 @@ extension LibvirtDriver {
             if kind == nil { migration.options.insert(.unsafe) }
         }
         return migration
+    }
+
+    /// Whether guests may go on at the destination before all of their memory is there; one that is halted need not.
+    private func permitsPostCopy() async throws -> Bool {
+        guard configuration[LiveOptions.permitsPostCopy] else { return false }
+        return try await runsWhileCarried()
     }
 
     /// Whether this host's QEMU misses nothing of what its guests write while their memory is carried.
