@@ -73,15 +73,18 @@ public struct LiveSockets: Sendable, Hashable {
 /// How a source carries its guest over.
 public struct LivePlan: Sendable, Hashable {
     public var migration: MigrationID
+    /// As the conductor names it.
+    public var destination: HostName
     public var answer: LiveAnswer
     public var sockets: LiveSockets
     /// Whether the guest is to run wherever it is in the end; else it stands still.
     public var isRunning: Bool
 
     public init(
-        migration: MigrationID, answer: LiveAnswer, sockets: LiveSockets, isRunning: Bool
+        migration: MigrationID, destination: HostName, answer: LiveAnswer, sockets: LiveSockets, isRunning: Bool
     ) {
-        (self.migration, self.answer, self.sockets, self.isRunning) = (migration, answer, sockets, isRunning)
+        (self.migration, self.destination, self.answer) = (migration, destination, answer)
+        (self.sockets, self.isRunning) = (sockets, isRunning)
     }
 }
 

@@ -14,6 +14,8 @@ public struct DomainMigration: Sendable, Hashable {
     public var disks: [String] = []
     /// MiB a second; 0 for no limit.
     public var bandwidthMiB: UInt64 = 0
+    /// The name in the certificate of the hypervisor there, when the hypervisors themselves are to talk by TLS.
+    public var certificateName: String?
     /// Whether the guest runs while its memory is carried; else it stands still from the first page to the last.
     public var isLive = true
     public var options: Options = []
@@ -80,6 +82,10 @@ extension LibvirtConnection {
                 VIR_MIGRATE_PEER2PEER.rawValue | VIR_MIGRATE_PERSIST_DEST.rawValue
                 | VIR_MIGRATE_UNDEFINE_SOURCE.rawValue | migration.options.rawValue
             if migration.isLive { flags |= VIR_MIGRATE_LIVE.rawValue }
+            if let name = migration.certificateName {
+                flags |= VIR_MIGRATE_TLS.rawValue
+                try parameters.add(VIR_MIGRATE_PARAM_TLS_DESTINATION, name)
+            }
             if !migration.disks.isEmpty {
                 flags |= VIR_MIGRATE_NON_SHARED_INC.rawValue
                 try parameters.add(VIR_MIGRATE_PARAM_DISKS_URI, migration.disksURI)

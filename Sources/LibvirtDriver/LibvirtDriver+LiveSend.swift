@@ -108,6 +108,7 @@ extension LibvirtDriver {
         migration.xml = plan.answer.xml
         migration.disks = plan.answer.copiedDisks
         migration.bandwidthMiB = UInt64(configuration[LiveOptions.bandwidth])
+        if configuration[LiveOptions.hasNativeTLS] { migration.certificateName = plan.destination.rawValue }
         migration.isLive = try await runsWhileCarried()
         if try await permitsPostCopy() {
             // libvirt does not let the destination's guest wait then.

@@ -57,6 +57,12 @@ public enum LiveOptions {
         help:
             "Whether pages that are sent again are sent as what has changed in them (xbzrle), which costs processor time."
     )
+    public static let hasNativeTLS = Option(
+        "libvirt", "live_migration_with_native_tls", default: false,
+        help:
+            "Whether the hypervisors themselves talk by TLS, too, inside the agents' own. Every host then has certificates "
+            + "in libvirt's migrate_tls_x509_cert_dir, whose name is the host's. For guests on shared disks: libvirt does not "
+            + "copy disks so.")
     public static let emulatedGuests = Option<EmulatedGuests>(
         "libvirt", "live_migration_emulated_guests", default: .halt,
         help:
@@ -68,6 +74,6 @@ public enum LiveOptions {
     public static let all: [AnyOption] = [
         folder.erased, bandwidth.erased, downtime.erased, downtimeSteps.erased, downtimeDelay.erased,
         completionTimeout.erased, timeoutAction.erased, permitsPostCopy.erased, permitsAutoConverge.erased,
-        compresses.erased, emulatedGuests.erased,
+        compresses.erased, hasNativeTLS.erased, emulatedGuests.erased,
     ]
 }

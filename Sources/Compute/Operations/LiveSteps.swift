@@ -77,8 +77,8 @@ struct SendGuest: GuestStep {
             if !answer.copiedDisks.isEmpty { guest.copiedBy = migration }
         }
         let plan = LivePlan(
-            migration: migration, answer: answer, sockets: try await driver.makeLiveSockets(of: migration),
-            isRunning: isRunning)
+            migration: migration, destination: destination.host, answer: answer,
+            sockets: try await driver.makeLiveSockets(of: migration), isRunning: isRunning)
         let report = tools.live.report
         try await peer.listen(plan) {
             try await driver.sendGuest(id, plan) { progress, isPostCopy in
