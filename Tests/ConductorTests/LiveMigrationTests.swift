@@ -267,6 +267,25 @@ struct LiveMigrationTests {
         }
     }
 
+    @Test("When the destination is called dead once it has the guest, the instance is in ERROR there, to be evacuated")
+    func destinationDead() async throws {
+        try await Living.with { living in
+            living.other.answer("arrive", .stayQuiet)
+            let task = try await living.migrate()
+            _ = try await living.header("arrive", on: living.other)
+            let services = living.plane.database.services
+            let uuid = try #require(try await services.find(host: living.other.name, binary: "nova-compute")?.uuid)
+            _ = try await services.change(uuid: uuid, isForcedDown: true)
+            try await living.hasten(task)
+            #expect(try await living.plane.waitForEnd(of: task).status == .failed)
+            let after = try await living.instance()
+            #expect(after.vmState == .error && after.host == living.other.name && after.move == nil)
+            #expect(after.fault?.message.contains("evacuate the instance from it") == true)
+            #expect(try await living.migration().status == .error)
+            _ = try await eventually("the source to leave it") { living.home.liveOrders.contains("leave") ? true : nil }
+        }
+    }
+
     @Test("A guest that its destination cannot have go on is in ERROR there, and its old host is told to leave it")
     func notArrived() async throws {
         try await Living.with { living in

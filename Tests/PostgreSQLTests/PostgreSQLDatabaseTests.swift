@@ -310,13 +310,13 @@
         func turns() async throws {
             let url = try await PostgreSQLServer.shared().makeDatabase()
             let databases = [
-                try await open(url, lockTimeout: .seconds(3)),
-                try await open(url, lockTimeout: .seconds(3)),
+                try await open(url, lockTimeout: .seconds(6)),
+                try await open(url, lockTimeout: .seconds(6)),
             ]
             let slow = [
                 (
                     component: "a",
-                    migrations: [Migration(version: 1, sql: "CREATE TABLE a (v INT); SELECT pg_sleep(3.5);")]
+                    migrations: [Migration(version: 1, sql: "CREATE TABLE a (v INT); SELECT pg_sleep(6.5);")]
                 ),
                 (component: "b", migrations: [Migration(version: 1, sql: "CREATE TABLE b (v INT);")]),
             ]

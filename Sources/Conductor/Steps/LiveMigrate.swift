@@ -261,7 +261,11 @@ struct ArriveAtDestination: TaskStep {
         switch try await part.look(
             Self.part, .arrive(image), on: target, instance, &state, isWaitedFor: true, context)
         {
-        case .waiting(let outcome): return outcome
+        case .waiting(let outcome):
+            // With both dead nobody can say which of them has it.
+            guard state.isSourceDead != true, try await part.liveness.isKnownDead(target) else { return outcome }
+            throw Failure(
+                .unreachable, "host \(target), which has the guest, is declared dead: evacuate the instance from it")
         case .ended(let report):
             try await ledger.finishLive(report, state.evidence(context), context)
             return .finish
