@@ -4,19 +4,23 @@ import Testing
 
 @Suite("Processes that others have started", .timeLimit(.minutes(1)))
 struct ForeignProcessTests {
-    /// A child that waits for the end of its input, and is told from others by its argument.
-    private static func start(_ mark: String) throws -> (Process, Pipe) {
-        let (process, input) = (Process(), Pipe())
-        process.executableURL = URL(fileURLWithPath: "/bin/sh")
-        process.arguments = ["-c", "read line", mark]
-        process.standardInput = input
-        try process.run()
-        return (process, input)
+    /// A shell that runs until `end` is called, and is told from others by its last argument.
+    private static func withShell(_ body: (_ mark: String, _ end: () -> Void) async throws -> Void) async throws {
+        let mark = FileManager.default.temporaryDirectory.path + "/apus-foreign-\(UUID().uuidString)"
+        #expect(mkfifo(mark, 0o600) == 0)
+        defer { unlink(mark) }
+        async let shell = run(Command("sh", ["-c", "read line < \"$0\"", mark], timeout: .seconds(50)))
+        try await body(mark) {
+            // Whoever reads sees the end of its input.
+            close(open(mark, O_WRONLY | O_CLOEXEC))
+        }
+        _ = try await shell
     }
 
     /// A process that has just begun has no arguments for a moment.
-    private static func find(_ mark: String) async -> ForeignProcess {
+    private static func find(_ mark: String) async throws -> ForeignProcess {
         while true {
+            try Task.checkCancellation()
             if let found = ForeignProcess.find({ $0.last == mark }) { return found }
             await Task.yield()
         }
@@ -24,27 +28,27 @@ struct ForeignProcessTests {
 
     @Test("One is found by its arguments, and its end is seen")
     func end() async throws {
-        let mark = UUID().uuidString
-        let (process, input) = try Self.start(mark)
-        let found = await Self.find(mark)
-        #expect(found.number == process.processIdentifier)
-        async let ended = found.end()
-        try input.fileHandleForWriting.close()
-        #expect(await ended)
-        #expect(await found.end(), "it stays ended")
-        process.waitUntilExit()
-        #expect(ForeignProcess.find { $0.last == mark } == nil)
+        try await Self.withShell { mark, end in
+            let found = try await Self.find(mark)
+            #expect(found.number != getpid())
+            async let ended = found.end()
+            end()
+            #expect(await ended)
+            #expect(await found.end(), "it stays ended")
+        }
     }
 
     @Test("Who is cancelled waits no longer")
     func cancelled() async throws {
-        let mark = UUID().uuidString
-        let (process, input) = try Self.start(mark)
-        let found = await Self.find(mark)
-        let waiting = Task { await found.end() }
-        waiting.cancel()
-        #expect(await !waiting.value)
-        try input.fileHandleForWriting.close()
-        process.waitUntilExit()
+        try await Self.withShell { mark, end in
+            let found = try await Self.find(mark)
+            let waiting = Task { await found.end() }
+            waiting.cancel()
+            #expect(await !waiting.value)
+            end()
+        }
     }
+
+    @Test("What nobody runs is not found")
+    func nobody() { #expect(ForeignProcess.find { $0.last == "apus-nobody-\(UUID().uuidString)" } == nil) }
 }
