@@ -137,7 +137,7 @@ actor Evacuations {
 }
 
 extension PowerState {
-    fileprivate var isOn: Bool {
+    var isOn: Bool {
         switch self {
         case .shutdown, .crashed: false
         case .noState, .running, .paused, .suspended: true

@@ -248,7 +248,11 @@ struct ReportService: Sendable {
         do {
             _ = try await database.instances.update(
                 report.instance, now: now(),
-                migrations: [.note(report.migration, report.progress, isPostCopy: report.isPostCopy)]
+                migrations: [
+                    .note(
+                        report.migration, report.progress,
+                        isPostCopy: report.isPostCopy && migration.type == .liveMigration)
+                ]
             ) { instance in
                 guard let move = instance.move, move.migration == report.migration, move.finishedAt == nil,
                     instance.deletedAt == nil

@@ -29,6 +29,8 @@ final class AddressBook: Sendable {
     private let gate = SerialGate()
     private let upkeepGate = SerialGate()
     private let table = Mutex<AddressTable?>(nil)
+    private let isStale = Mutex(false)
+    private let log = Logger("libvirt-driver.addresses")
 
     /// - Parameters:
     ///   - folder: of the records.
@@ -39,8 +41,8 @@ final class AddressBook: Sendable {
         prefix = "apus-" + Hex.encode(Array(digest(.sha256, of: Array(folder.utf8)).prefix(3))) + "-"
     }
 
-    /// Compares with libvirt before the next use.
-    func forget() { table.withLock { $0 = nil } }
+    /// Compares with libvirt before the next use. What is being changed now is recorded all the same.
+    func forget() { isStale.withLock { $0 = true } }
 
     /// The instance's NIC: the one it has for `key`, a spare, or a new one. Under 10 ms with a spare.
     /// - Parameters:
@@ -53,7 +55,7 @@ final class AddressBook: Sendable {
             try await requireActive(connection)
             var table = try await loaded(connection)
             if let known = table.entry(of: id, key: key) {
-                if table.missing.contains(known.mac) { try await restore(known, table, connection) }
+                if table.missing.contains(known.mac) { try await restore(known, connection) }
                 return interface(known)
             }
             if let spare = table.claimSpare(for: id, key: key, address: address) {
@@ -80,13 +82,19 @@ final class AddressBook: Sendable {
     /// asks for it.
     func complete(_ id: InstanceID) async throws {
         // Nearly always there is nothing to do, and the gate may be held for half a second.
-        if let known = table.withLock({ $0 }), !known.entries.contains(where: { known.lacks($0, of: id) }) { return }
+        if let known, !known.entries.contains(where: { known.lacks($0, of: id) }) { return }
         try await gate.run {
             let connection = try await access.connection()
-            while let table = try await loadedIfPresent(connection),
-                let entry = table.entries.first(where: { table.lacks($0, of: id) })
-            {
-                try await restore(entry, table, connection)
+            guard let table = try await loadedIfPresent(connection) else { return }
+            for entry in table.entries where table.lacks(entry, of: id) {
+                do {
+                    try await restore(entry, connection)
+                } catch {
+                    // It runs with another address then; that of the record is tried again by `maintain`.
+                    log.warning(
+                        "an address of an instance cannot be reserved",
+                        ["instance": id, "network": network, "address": entry.address.description, "error": "\(error)"])
+                }
             }
         }
     }
@@ -104,11 +112,20 @@ final class AddressBook: Sendable {
             var table = try await loaded(connection)
             // Without spares nobody maintains anything.
             let isLater = isLater && target > 0
-            if let known = table.entry(withMAC: mac) {
+            var known = table.entry(withMAC: mac)
+            if let former = known, former.owner == nil,
+                address != nil && former.address != address
+                    || table.entry(at: former.address)?.owner != nil
+            {
+                // It was here before, with an address that it has no more.
+                try await release(former, connection)
+                (known, table) = (nil, try await loaded(connection))
+            }
+            if let known {
                 guard known.owner == nil || known.owner == id else {
                     throw Failure(.conflict, "the MAC \(mac) is reserved for another guest on this host")
                 }
-                if !isLater, table.missing.contains(mac) { try await restore(known, table, connection) }
+                if !isLater, table.missing.contains(mac) { try await restore(known, connection) }
                 if known.owner == nil {
                     table.give(known, to: id, key: key)
                     try await save(table)
@@ -138,14 +155,14 @@ final class AddressBook: Sendable {
         }
     }
 
-    /// Gives back what the instance had, and keeps none of it: the MACs are those of a guest that lives elsewhere. libvirt
-    /// loses it by `maintain`.
-    func forget(_ id: InstanceID) async throws {
+    /// Gives back what the instance had, and keeps none of it: the MACs are those of a guest that lives elsewhere.
+    /// - Parameter isLater: libvirt loses it by `maintain`.
+    func forget(_ id: InstanceID, isLater: Bool = false) async throws {
         try await gate.run {
             let connection = try await access.connection()
-            guard var table = try await loadedIfPresent(connection), table.depart(id) else { return }
-            try await save(table)
-            guard target == 0 else { return }
+            guard var table = try await loadedIfPresent(connection) else { return }
+            if table.depart(id) { try await save(table) }
+            guard target == 0 || !isLater else { return }
             while let entry = self.table.withLock({ $0?.entries.first(where: \.isDeparted) }) {
                 try await release(entry, connection)
             }
@@ -157,6 +174,7 @@ final class AddressBook: Sendable {
     func maintain() async throws {
         try await upkeepGate.run {
             var isFilling = false
+            var refused: Set<String> = []
             while target > 0 {
                 try Task.checkCancellation()
                 try await access.quiet()
@@ -165,11 +183,20 @@ final class AddressBook: Sendable {
                 let next = try await gate.run { () -> AddressTable.Upkeep? in
                     let connection = try await access.connection()
                     guard let table = try await loadedIfPresent(connection) else { return nil }
-                    let next = table.upkeep(isFilling: isFilling)
+                    let next = table.upkeep(isFilling: isFilling, refused: refused)
                     switch next {
                     case .add: _ = try await reserve(owner: nil, connection)
                     case .remove(let entry): try await release(entry, connection)
-                    case .restore(let entry): try await restore(entry, table, connection)
+                    case .restore(let entry):
+                        do {
+                            try await restore(entry, connection)
+                        } catch let failure as Failure where !failure.isRetriable {
+                            // The others have theirs all the same.
+                            refused.insert(entry.mac)
+                            log.warning(
+                                "an address of an instance cannot be reserved",
+                                ["network": network, "address": entry.address.description, "error": failure])
+                        }
                     case nil: break
                     }
                     return next
@@ -190,9 +217,16 @@ final class AddressBook: Sendable {
         var refusal: LibvirtError?
         for _ in 0..<Self.attempts {
             let description = try await describe(connection)
-            if let wanted { try description.requireFree(wanted) }
+            // libvirt does not know of all that instances have.
+            let owned = table.withLock { $0?.owned ?? [] }
+            if let wanted {
+                try description.requireFree(wanted)
+                guard !owned.contains(wanted) else {
+                    throw Failure(.conflict, "the address \(wanted) is another instance's on this host")
+                }
+            }
             let leased = wanted == nil ? try await leases(connection) : []
-            guard let address = wanted ?? description.freeAddress(leased: leased) else {
+            guard let address = wanted ?? description.freeAddress(leased: leased.union(owned)) else {
                 throw Failure(
                     .networkUnavailable,
                     description.ranges.isEmpty
@@ -231,14 +265,19 @@ final class AddressBook: Sendable {
         try await change { $0.remove(entry) }
     }
 
-    private func restore(
-        _ entry: AddressTable.Entry, _ table: AddressTable, _ connection: LibvirtConnection
-    ) async throws {
-        if let obstacle = table.obstacle(to: entry) { try await release(obstacle, connection) }
+    private func restore(_ entry: AddressTable.Entry, _ connection: LibvirtConnection) async throws {
+        if let obstacle = table.withLock({ $0?.obstacle(to: entry) }) { try await release(obstacle, connection) }
         do {
             try await connection.addDHCPHost(try host(entry), toNetwork: network)
         } catch let error as LibvirtError {
-            throw failure(error)
+            // libvirt may have taken it before, and its answer have been lost.
+            guard error.code == .operationInvalid else { throw failure(error) }
+            let reservations = try await describe(connection).reservations
+            guard reservations.contains(where: { $0.mac == entry.mac && $0.address == entry.address }) else {
+                var refusal = failure(error)
+                refusal.isRetriable = false
+                throw refusal
+            }
         }
         try await change { $0.restored(entry) }
     }
@@ -262,7 +301,21 @@ final class AddressBook: Sendable {
     // MARK: - Looks
 
     private func loaded(_ connection: LibvirtConnection) async throws -> AddressTable {
-        if let known = table.withLock({ $0 }) { return known }
+        if let known { return known }
+        // Before the look: what happens meanwhile is looked for again.
+        isStale.withLock { $0 = false }
+        do {
+            return try await load(connection)
+        } catch {
+            isStale.withLock { $0 = true }
+            throw error
+        }
+    }
+
+    /// The table, unless it is to be compared with libvirt first.
+    private var known: AddressTable? { isStale.withLock { $0 } ? nil : table.withLock { $0 } }
+
+    private func load(_ connection: LibvirtConnection) async throws -> AddressTable {
         let description = try await describe(connection)
         let record = try await files.run { [file] () throws(Failure) in try Files.read(file, limit: 4 << 20) } ?? []
         let reserved = description.reservations.compactMap { host -> AddressTable.Entry? in
@@ -287,7 +340,7 @@ final class AddressBook: Sendable {
 
     /// As `loaded`; `nil` when there is no such network.
     private func loadedIfPresent(_ connection: LibvirtConnection) async throws -> AddressTable? {
-        if let known = table.withLock({ $0 }) { return known }
+        if let known { return known }
         do {
             return try await loaded(connection)
         } catch let error as Failure where error.kind == .networkUnavailable {

@@ -123,9 +123,13 @@ struct AddressTable: Sendable, Hashable {
 
     mutating func restored(_ entry: Entry) { missing.remove(entry.mac) }
 
+    /// Addresses of instances, whether libvirt has them or not.
+    var owned: Set<IPv4Address> { Set(entries.filter { $0.owner != nil }.map(\.address)) }
+
     /// The next thing to do; `isFilling` says whether the one before was an `add`, which goes on up to the target.
-    func upkeep(isFilling: Bool) -> Upkeep? {
-        if let entry = entries.first(where: { missing.contains($0.mac) }) {
+    /// - Parameter refused: MACs of entries that libvirt would not restore.
+    func upkeep(isFilling: Bool, refused: Set<String> = []) -> Upkeep? {
+        if let entry = entries.first(where: { missing.contains($0.mac) && !refused.contains($0.mac) }) {
             return obstacle(to: entry).map { .remove($0) } ?? .restore(entry)
         }
         if let entry = entries.first(where: isInTheWay) { return .remove(entry) }

@@ -27,11 +27,14 @@ extension LibvirtDriver {
             own.tag = interface.tag
             adopted.append(own)
         }
+        requestUpkeep()
         return adopted
     }
 
     public func leaveNetwork(_ id: InstanceID, _ interfaces: [NetworkInterface]) async throws {
-        for network in networks(of: interfaces) { try await book(of: network).forget(id) }
+        for network in networks(of: interfaces) {
+            try await book(of: network).forget(id, isLater: .libvirt(network) == binding)
+        }
         requestUpkeep()
     }
 

@@ -4,6 +4,7 @@ internal import GuestHardware
 internal import HTTP
 internal import Libvirt
 public import Model
+internal import Synchronization
 internal import Telemetry
 internal import XML
 
@@ -295,6 +296,8 @@ extension LibvirtDriver {
         try await withdrawOffer(id, of: migration)
         try await removeLiveSockets(of: migration)
         try await files.run { () throws(Failure) in try Files.synchronise(folder.path) }
+        // It has been plugged in, and may ask for its address at any time.
+        lastArrival.withLock { $0 = nil }
         requestUpkeep()
     }
 

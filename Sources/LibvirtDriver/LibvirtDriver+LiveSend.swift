@@ -9,6 +9,7 @@ extension LibvirtDriver {
     /// How long libvirt may take to say what has become of a guest, when its connection breaks in the middle.
     private static let doubtLimit = Duration.seconds(60)
     private static let lookPause = Duration.milliseconds(500)
+    private static let endLimit = Duration.seconds(5)
     /// The first QEMU that tracks all that an emulated guest writes (its commit 03bfc2188f: before, the fast path that
     /// takes the bits over left the emulator's TLB as it was, and what was written by it next was not noted).
     private static let tracksEmulated = PackedVersion(9, 0, 0)
@@ -35,7 +36,7 @@ extension LibvirtDriver {
         let entry = try await active(id, "carried over")
         // Of an earlier life of this process, whose sockets went with it.
         try await endJob(id)
-        let migration = try await description(of: plan)
+        let migration = try await description(of: plan, id)
         let control = try await connection(.control)
         var settings = LiveWatch.Settings(configuration)
         settings.permitsPostCopy = migration.options.contains(.postCopy)
@@ -64,9 +65,14 @@ extension LibvirtDriver {
             refusal = error
         }
         watching.cancel()
-        // After a success its end has been seen, or is at once.
+        // After a success its end has been seen, or is at once; if not, libvirt's word is enough.
         if refusal != nil { leaving.cancel() }
+        let limit = Task {
+            do { try await AlarmClock().sleep(for: Self.endLimit) } catch { return }
+            leaving.cancel()
+        }
         await leaving.value
+        limit.cancel()
         await own.close(grace: .seconds(1))
         directory.forget(id)
         let reason = watch.reason
@@ -78,14 +84,16 @@ extension LibvirtDriver {
     /// The process that runs the guest. Blocks.
     private static func emulator(of id: InstanceID) -> ForeignProcess? {
         ForeignProcess.find { arguments in
-            arguments.firstIndex(of: "-uuid").map { arguments[arguments.index(after: $0)...].first } == id.rawValue
+            arguments.first?.contains("qemu") == true
+                && arguments.firstIndex(of: "-uuid").map { arguments[arguments.index(after: $0)...].first }
+                    == id.rawValue
         }
     }
 
     public func forceGuest(_ id: InstanceID) async throws -> Bool {
         let entry = try await active(id, "forced over")
         let connection = try await connection(.control)
-        let permitsPostCopy = try await permitsPostCopy()
+        let permitsPostCopy = try await permitsPostCopy(id)
         return try await translated("forcing \(entry.name) over") {
             guard try await connection.migrationJob(.uuid(id.rawValue)) != nil else {
                 throw Failure(.conflict, "\(entry.name) is not being sent")
@@ -100,7 +108,7 @@ extension LibvirtDriver {
         }
     }
 
-    private func description(of plan: LivePlan) async throws -> DomainMigration {
+    private func description(of plan: LivePlan, _ id: InstanceID) async throws -> DomainMigration {
         func socket(_ channel: LiveChannel) -> String { plan.sockets.paths[channel] ?? "" }
         var migration = DomainMigration(destinationURI: "qemu+unix:///system?socket=\(socket(.control))")
         migration.memoryURI = "unix://" + socket(.memory)
@@ -109,8 +117,8 @@ extension LibvirtDriver {
         migration.disks = plan.answer.copiedDisks
         migration.bandwidthMiB = UInt64(configuration[LiveOptions.bandwidth])
         if configuration[LiveOptions.hasNativeTLS] { migration.certificateName = plan.destination.rawValue }
-        migration.isLive = try await runsWhileCarried()
-        if try await permitsPostCopy() {
+        migration.isLive = try await runsWhileCarried(id)
+        if try await permitsPostCopy(id) {
             // libvirt does not let the destination's guest wait then.
             migration.options = [.postCopy]
         } else {
@@ -130,20 +138,23 @@ extension LibvirtDriver {
     }
 
     /// Whether guests may go on at the destination before all of their memory is there; one that is halted need not.
-    private func permitsPostCopy() async throws -> Bool {
+    private func permitsPostCopy(_ id: InstanceID) async throws -> Bool {
         guard configuration[LiveOptions.permitsPostCopy] else { return false }
-        return try await runsWhileCarried()
+        return try await runsWhileCarried(id)
     }
 
     /// Whether this host's QEMU misses nothing of what its guests write while their memory is carried.
-    private func runsWhileCarried() async throws -> Bool {
+    private func runsWhileCarried(_ id: InstanceID) async throws -> Bool {
         guard try ready().settings.virtType == "qemu", configuration[LiveOptions.emulatedGuests] == .halt else {
             return true
         }
         let connection = try await connection(.work)
-        return try await translated("asking for the hypervisor's version") {
-            try await connection.hypervisorVersion() >= Self.tracksEmulated
+        let version = try await translated("asking for the hypervisor's version") {
+            try await connection.hypervisorVersion()
         }
+        guard version >= Self.tracksEmulated else { return false }
+        // It may run in an older QEMU than the one that is installed by now.
+        return await files.run { Self.emulator(of: id)?.isProgramReplaced == false }
     }
 
     /// Whether the guest is nowhere here because it has gone to another host. Removes what libvirt has left of it then.

@@ -3,7 +3,7 @@ internal import Glibc
 internal import Telemetry
 
 /// Each wait occupies one of these threads, which waits in `poll`.
-private let executor = BlockingExecutor(name: "process-ends", threads: 16)
+private let executor = BlockingExecutor(name: "process-ends", threads: 128)
 
 /// A process that another one has started. A later one with the same number is not taken for it.
 public final class ForeignProcess: Sendable {
@@ -31,10 +31,20 @@ public final class ForeignProcess: Sendable {
         return nil
     }
 
-    /// Waits for its end. At most 16 are waited for at once, further ones wait for their turn.
+    /// Whether its program's file has been replaced or removed since it began.
+    public var isProgramReplaced: Bool {
+        var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = bytes.withUnsafeMutableBytes { buffer in
+            buffer.baseAddress.map { readlink("/proc/\(number)/exe", $0, buffer.count) } ?? -1
+        }
+        guard count > 0 else { return false }
+        return String(decoding: bytes[..<count], as: UTF8.self).hasSuffix(" (deleted)")
+    }
+
+    /// Waits for its end. At most 128 are waited for at once, further ones wait for their turn.
     /// - Returns: whether it has ended; `false` when the task was cancelled first.
     public func end() async -> Bool {
-        guard let stop = try? Descriptor(apus_eventfd(), "eventfd") else { return false }
+        guard !Task.isCancelled, let stop = try? Descriptor(apus_eventfd(), "eventfd") else { return false }
         defer { withExtendedLifetime(stop) {} }
         return await withTaskCancellationHandler {
             await executor.run { [handle] in

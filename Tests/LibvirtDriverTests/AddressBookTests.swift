@@ -218,15 +218,69 @@ struct AddressBookTests {
         let mac = "fa:16:3e:77:00:01"
         let wanted = try #require(IPv4Address("10.9.0.150"))
         _ = try await book.adopt(ids[0], key: nil, mac: mac, address: wanted)
-        try await book.forget(ids[0])
+        try await book.forget(ids[0], isLater: true)
         for id in ids.dropFirst() { #expect(try await book.plug(id).macAddress != mac) }
         // Whoever reads the record anew sees that it is no spare.
         let again = self.book(spares: 4)
         #expect(try await again.adopt(ids[0], key: nil, mac: mac, address: wanted, isLater: true).macAddress == mac)
         #expect(try await reservations().contains { $0.mac == mac && $0.address == wanted })
-        try await again.forget(ids[0])
+        try await again.forget(ids[0], isLater: true)
         try await again.maintain()
         #expect(try await !reservations().contains { $0.mac == mac })
+    }
+
+    @Test("An address that is reserved later is nobody else's, even when there are no spares")
+    func pendingIsTaken() async throws {
+        let book = book()
+        // The first that would be given out.
+        let first = try #require(IPv4Address("10.9.0.3"))
+        _ = try await book.adopt(ids[0], key: nil, mac: "fa:16:3e:77:00:01", address: first, isLater: true)
+        let second = try await book.adopt(ids[1], key: nil, mac: "fa:16:3e:77:00:02", address: first, isLater: true)
+        #expect(second.ipv4Address != first.description)
+        #expect(try await book.plug(ids[2]).ipv4Address != first.description)
+        let failure = await #expect(throws: Failure.self) { try await book.plug(ids[3], key: "k", address: first) }
+        #expect(failure?.kind == .conflict)
+        try await book.complete(ids[0])
+        #expect(try await reservations().contains { $0.address == first && $0.mac == "fa:16:3e:77:00:01" })
+    }
+
+    @Test("One that comes back with another address, or whose address another has by now, does not have its old one")
+    func departedAndChanged() async throws {
+        let book = book(spares: 4)
+        let (mac, other) = ("fa:16:3e:77:00:01", "fa:16:3e:77:00:02")
+        let (old, new) = (try #require(IPv4Address("10.9.0.150")), try #require(IPv4Address("10.9.0.151")))
+        _ = try await book.adopt(ids[0], key: nil, mac: mac, address: old)
+        try await book.forget(ids[0], isLater: true)
+        let moved = try await book.adopt(ids[0], key: nil, mac: mac, address: new, isLater: true)
+        #expect(moved.ipv4Address == new.description)
+        try await book.forget(ids[0], isLater: true)
+        _ = try await book.adopt(ids[0], key: nil, mac: mac, address: old)
+        try await book.forget(ids[0], isLater: true)
+        let heir = try await book.adopt(ids[1], key: nil, mac: other, address: old, isLater: true)
+        #expect(heir.ipv4Address == old.description)
+        let back = try await book.adopt(ids[0], key: nil, mac: mac, address: old, isLater: true)
+        #expect(back.ipv4Address != old.description)
+        try await book.maintain()
+        let found = try await reservations()
+        #expect(found.filter { $0.address == old }.map(\.mac) == [other])
+        #expect(found.filter { $0.mac == mac }.map(\.address?.description) == [back.ipv4Address])
+    }
+
+    @Test("An address that libvirt refuses keeps no guest from its start, and no other from its own")
+    func refused() async throws {
+        let book = book(spares: 2)
+        let (taken, free) = (try #require(IPv4Address("10.9.0.150")), try #require(IPv4Address("10.9.0.151")))
+        _ = try await book.adopt(ids[0], key: nil, mac: "fa:16:3e:77:00:01", address: taken, isLater: true)
+        _ = try await book.adopt(ids[1], key: nil, mac: "fa:16:3e:77:00:02", address: free, isLater: true)
+        let stranger = try #require(DHCPHost(mac: "52:54:00:00:00:09", address: taken.description, name: "stranger"))
+        try await connection.addDHCPHost(stranger, toNetwork: "lab")
+        try await book.complete(ids[0])
+        try await book.maintain()
+        let found = try await reservations()
+        #expect(found.contains { $0.address == free } && found.count == 3 + 2, "two spares were made, too")
+        try await connection.removeDHCPHost(stranger, fromNetwork: "lab")
+        try await book.maintain()
+        #expect(try await reservations().contains { $0.mac == "fa:16:3e:77:00:01" })
     }
 
     @Test("Upkeep waits until nobody needs the network")

@@ -1,5 +1,6 @@
 internal import Model
 internal import RPC
+internal import Synchronization
 internal import Tasks
 internal import Telemetry
 
@@ -80,13 +81,20 @@ struct SendGuest: GuestStep {
             migration: migration, destination: destination.host, answer: answer,
             sockets: try await driver.makeLiveSockets(of: migration), isRunning: isRunning)
         let report = tools.live.report
-        try await peer.listen(plan) {
-            try await driver.sendGuest(id, plan) { progress, isPostCopy in
-                await report(id, migration, progress, isPostCopy)
-            } gone: {
-                // libvirt notices the end of a process some 200 ms later; so long the guest need not stand still.
-                if isRunning { await peer.go(id) }
+        let hasGoneOn = Mutex(false)
+        do {
+            try await peer.listen(plan) {
+                try await driver.sendGuest(id, plan) { progress, isPostCopy in
+                    await report(id, migration, progress, isPostCopy)
+                } gone: {
+                    // libvirt notices the end of a process some 200 ms later; so long the guest need not stand still.
+                    guard isRunning, await peer.go(id) else { return }
+                    hasGoneOn.withLock { $0 = true }
+                }
             }
+        } catch {
+            // It runs there, whatever libvirt makes of its end here.
+            guard hasGoneOn.withLock({ $0 }), try await driver.observe(id)?.powerState.isOn != true else { throw error }
         }
         return .next
     }
@@ -114,7 +122,7 @@ struct LetGuestGo: GuestStep {
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard case .send(let destination, _) = state.order else { return .next }
         if state.vmState == .active {
-            await tools.live.peer(destination, state.migration, state.instanceID).go(state.instanceID)
+            _ = await tools.live.peer(destination, state.migration, state.instanceID).go(state.instanceID)
         }
         try await tools.closeOffer(state)
         return .next
@@ -124,13 +132,15 @@ struct LetGuestGo: GuestStep {
 }
 
 extension LivePeer {
-    /// Has the destination's guest go on; if that fails the conductor does, later.
-    fileprivate func go(_ id: InstanceID) async {
+    /// Has the destination's guest go on, and says whether it does; if not the conductor has it go on, later.
+    fileprivate func go(_ id: InstanceID) async -> Bool {
         do {
             try await go()
+            return true
         } catch {
             Logger("agent.live").notice(
                 "the destination was not told that its guest may go on", ["instance": id, "error": LoggedError(error)])
+            return false
         }
     }
 }

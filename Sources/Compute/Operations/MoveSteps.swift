@@ -98,6 +98,22 @@ struct AdoptNetwork<State: ArrivalState>: GuestStep {
     }
 }
 
+/// Who tells of a progress now and then. Nobody waits for it: a conductor that is away does not keep disks from coming.
+private final class Telling: Sendable {
+    private let state = Mutex((last: ContinuousClock.now, isUnderWay: false))
+
+    /// Whether it is time again, and the last one has been told.
+    func begins(after interval: Duration) -> Bool {
+        state.withLock { state in
+            guard !state.isUnderWay, state.last.duration(to: .now) >= interval else { return false }
+            state = (.now, true)
+            return true
+        }
+    }
+
+    func ends() { state.withLock { $0.isUnderWay = false } }
+}
+
 /// Brings the disks here, at their new sizes.
 struct TakeOverDisks: GuestStep {
     private static let tellInterval = Duration.seconds(1)
@@ -111,19 +127,17 @@ struct TakeOverDisks: GuestStep {
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard case .takeOver(_, let source) = state.order else { return .next }
         let (id, migration, report) = (state.instanceID, state.migration, tools.live.report)
-        let told = Mutex(ContinuousClock.now)
+        let telling = Telling()
         try await tools.driver.takeOverDisks(
             state.specification, of: migration, from: tools.moved(source, migration, id)
         ) { done, total in
-            let isDue = told.withLock { last in
-                guard last.duration(to: .now) >= Self.tellInterval else { return false }
-                last = .now
-                return true
-            }
-            guard isDue else { return }
+            guard telling.begins(after: Self.tellInterval) else { return }
             let progress = MigrationProgress(
                 diskTotal: total, diskProcessed: done, diskRemaining: max(0, total - done))
-            await report(id, migration, progress, false)
+            Task {
+                await report(id, migration, progress, false)
+                telling.ends()
+            }
         }
         return .next
     }
