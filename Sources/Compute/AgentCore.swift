@@ -168,6 +168,18 @@ struct AgentCore: Sendable {
                     allowsPlaintext: configuration[RPCOptions.allowPlaintext])
             },
             setAside: { id in try await journal.database.read { try $0.setAside(id) } },
+            tellProgress: { instance, migration, progress, isPostCopy in
+                do {
+                    _ = try await client.call(
+                        ReportMigration.self,
+                        .init(
+                            host: host, instance: instance, migration: migration, progress: progress,
+                            isPostCopy: isPostCopy))
+                } catch {
+                    // The next one says more.
+                    log.debug("the progress of a migration was not taken", ["error": LoggedError(error)])
+                }
+            },
             live: LiveTools(
                 gates: gates,
                 door: LiveDoor(
@@ -177,18 +189,6 @@ struct AgentCore: Sendable {
                     AgentLivePeer(
                         peer, migration, instance, host: host, http: http, executor: outgoing,
                         allowsPlaintext: configuration[RPCOptions.allowPlaintext])
-                },
-                report: { instance, migration, progress, isPostCopy in
-                    do {
-                        _ = try await client.call(
-                            ReportMigration.self,
-                            .init(
-                                host: host, instance: instance, migration: migration, progress: progress,
-                                isPostCopy: isPostCopy))
-                    } catch {
-                        // The next one says more.
-                        log.debug("the progress of a migration was not taken", ["error": LoggedError(error)])
-                    }
                 }))
         OperationDefinitions(tools: tools, ending: ending).register(with: engine)
         #if FaultInjection

@@ -98,7 +98,7 @@ actor Evacuations {
         let id = evacuated.instance
         do {
             if !evacuated.isGone {
-                guard let seen = try await driver.observe(id), seen.isOurs, seen.powerState.isOn else { return false }
+                guard let seen = try await driver.observe(id), seen.isOurs, seen.isOn else { return false }
             }
             guard let operation = try await dispatcher.discard(evacuated) else { return evacuated.isGone }
             log.notice(
@@ -133,14 +133,5 @@ actor Evacuations {
             throw Failure(.internalError, "operation \(id) is not on record")
         }
         return operation.outcome
-    }
-}
-
-extension PowerState {
-    var isOn: Bool {
-        switch self {
-        case .shutdown, .crashed: false
-        case .noState, .running, .paused, .suspended: true
-        }
     }
 }

@@ -174,6 +174,8 @@ extension FakeDriver {
             state.domains[id] = nil
         }
         await gone()
+        // The hypervisor's word for it.
+        try await perform(.sendEnds, id) { _ in }
     }
 
     public func forceGuest(_ id: InstanceID) async throws -> Bool {

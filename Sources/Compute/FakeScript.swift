@@ -13,7 +13,7 @@ public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case takeSnapshot, readSnapshot, removeSnapshot, snapshots
     case setAside, bringBack, removeSetAside, listSetAside, setAsideFiles, readSetAside, takeOverDisks, adoptNetwork
     case removeTakenOver, leaveNetwork, seesDisks, beginTakingIn
-    case offerGuest, withdrawOffer, receiveGuest, sendGuest, guestLeaves, forceGuest, goOn, hasLeft
+    case offerGuest, withdrawOffer, receiveGuest, sendGuest, guestLeaves, sendEnds, forceGuest, goOn, hasLeft
 }
 
 /// Where in a call a `FakeDriver` is.

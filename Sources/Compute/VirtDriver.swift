@@ -77,6 +77,14 @@ public struct GuestObservation: Sendable, Hashable {
         (self.id, self.name, self.powerState, self.isOurs) = (id, name, powerState, isOurs)
         self.remark = remark
     }
+
+    /// Whether the hypervisor holds it, running or halted; what is unknown counts as on.
+    var isOn: Bool {
+        switch powerState {
+        case .shutdown, .crashed: false
+        case .noState, .running, .paused, .suspended: true
+        }
+    }
 }
 
 /// What the hypervisor tells by itself.

@@ -13,7 +13,7 @@ struct IncomingFile: Sendable {
     /// What ends the names of files that are not in their places yet.
     static let suffixes = [".incoming", ".arrived"]
     private static let piece: Int64 = 2 << 20
-    /// Pieces that are asked for ahead of the one that is written.
+    /// Pieces that are on their way, or here and not written, at once.
     private static let ahead = 3
     /// Bytes after which what is here is made durable.
     private static let stretch: Int64 = 64 << 20
@@ -45,7 +45,7 @@ struct IncomingFile: Sendable {
         var durable = position
         while position < file.sizeBytes {
             let extents = try await source.extents(of: file.name, from: position)
-            guard !extents.isEmpty else { break }
+            guard let last = extents.last else { break }
             try check(extents, from: position)
             try await read(extents, after: position, from: source) { piece, bytes in
                 fetched += piece.length
@@ -54,16 +54,16 @@ struct IncomingFile: Sendable {
                         .storage,
                         "the source announced \(file.dataBytes) bytes of data in \(file.name) and gives more")
                 }
-                let isStretchOver = piece.end - durable >= Self.stretch
+                let (here, isStretchOver) = (fetched, piece.end - durable >= Self.stretch)
                 try await files.run { () throws(Failure) in
                     let target = try Descriptor(opening: unfinished, O_WRONLY)
                     try target.write(bytes[...], at: piece.offset, unfinished)
-                    if isStretchOver { try keep(piece.end, target) }
+                    if isStretchOver { try keep(piece.end, data: here, target) }
                 }
                 if isStretchOver { durable = piece.end }
                 await progress(min(fetched, file.dataBytes))
             }
-            position = extents.last?.end ?? file.sizeBytes
+            position = last.end
         }
         try await arrive()
     }
@@ -85,6 +85,9 @@ struct IncomingFile: Sendable {
             var underWay: [Int: DataExtent] = [:]
             var here: [Int: [UInt8]] = [:]
             while true {
+                guard !Task.isCancelled else {
+                    throw Failure(.cancelled, "the fetch of \(file.name) was cancelled", isRetriable: true)
+                }
                 while underWay.count < Self.ahead, let piece = pieces.next() {
                     let index = asked
                     group.addTask { (index, try await read(piece, from: source)) }
@@ -95,9 +98,6 @@ struct IncomingFile: Sendable {
                 guard let bytes = here.removeValue(forKey: written) else {
                     if let (index, bytes) = try await group.next() { here[index] = bytes }
                     continue
-                }
-                guard !Task.isCancelled else {
-                    throw Failure(.cancelled, "the fetch of \(file.name) was cancelled", isRetriable: true)
                 }
                 try await body(piece, bytes)
                 underWay[written] = nil
@@ -172,9 +172,11 @@ struct IncomingFile: Sendable {
     private func begin() throws(Failure) -> (position: Int64, data: Int64) {
         if let bytes = try Files.read(mark, limit: 64), Files.size(unfinished) == file.sizeBytes {
             let numbers = String(decoding: bytes, as: UTF8.self).split(separator: " ").compactMap { Int64($0) }
-            if numbers.count == 2, numbers[0] == file.sizeBytes, (0...file.sizeBytes).contains(numbers[1]) {
-                let data = min(Files.allocatedBytes(unfinished) ?? 0, numbers[1], file.dataBytes)
-                return (numbers[1], data)
+            // A mark without the count of what is in front of it is of an earlier release: begun anew.
+            if numbers.count == 3, numbers[0] == file.sizeBytes, (0...file.sizeBytes).contains(numbers[1]),
+                (0...numbers[1]).contains(numbers[2])
+            {
+                return (numbers[1], min(numbers[2], file.dataBytes))
             }
         }
         try Files.remove(mark)
@@ -184,8 +186,8 @@ struct IncomingFile: Sendable {
         return (0, 0)
     }
 
-    private func keep(_ position: Int64, _ target: borrowing Descriptor) throws(Failure) {
+    private func keep(_ position: Int64, data: Int64, _ target: borrowing Descriptor) throws(Failure) {
         guard fdatasync(target.number) == 0 else { throw Files.failure("synchronise", unfinished) }
-        try Files.replace(mark, with: Array("\(file.sizeBytes) \(position)".utf8), mode: 0o600)
+        try Files.replace(mark, with: Array("\(file.sizeBytes) \(position) \(data)".utf8), mode: 0o600)
     }
 }

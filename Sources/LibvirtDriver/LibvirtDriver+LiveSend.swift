@@ -36,7 +36,9 @@ extension LibvirtDriver {
         let entry = try await active(id, "carried over")
         // Of an earlier life of this process, whose sockets went with it.
         try await endJob(id)
-        let migration = try await description(of: plan, id)
+        // None where libvirt's processes are not seen from here; then libvirt alone says that the guest has left.
+        let emulator = await files.run { Self.emulator(of: id) }
+        let migration = try await description(of: plan, emulator)
         let control = try await connection(.control)
         var settings = LiveWatch.Settings(configuration)
         settings.permitsPostCopy = migration.options.contains(.postCopy)
@@ -49,8 +51,6 @@ extension LibvirtDriver {
         let own = try await translated("libvirt at \(host.uri)") {
             try await LibvirtConnection.open(uri: host.uri, name: "virt-migrate", options: options)
         }
-        // None where libvirt's processes are not seen from here; then libvirt alone says that the guest has left.
-        let emulator = await files.run { Self.emulator(of: id) }
         let leaving = Task { if await emulator?.end() == true { await gone() } }
         var refusal: LibvirtError?
         // Not a child: it goes on watching when the caller is cancelled, until the call has come back.
@@ -93,7 +93,9 @@ extension LibvirtDriver {
     public func forceGuest(_ id: InstanceID) async throws -> Bool {
         let entry = try await active(id, "forced over")
         let connection = try await connection(.control)
-        let permitsPostCopy = try await permitsPostCopy(id)
+        // As when it was begun.
+        let emulator = await files.run { Self.emulator(of: id) }
+        let permitsPostCopy = try await permitsPostCopy(isLive: runsWhileCarried(emulator))
         return try await translated("forcing \(entry.name) over") {
             guard try await connection.migrationJob(.uuid(id.rawValue)) != nil else {
                 throw Failure(.conflict, "\(entry.name) is not being sent")
@@ -108,7 +110,7 @@ extension LibvirtDriver {
         }
     }
 
-    private func description(of plan: LivePlan, _ id: InstanceID) async throws -> DomainMigration {
+    private func description(of plan: LivePlan, _ emulator: ForeignProcess?) async throws -> DomainMigration {
         func socket(_ channel: LiveChannel) -> String { plan.sockets.paths[channel] ?? "" }
         var migration = DomainMigration(destinationURI: "qemu+unix:///system?socket=\(socket(.control))")
         migration.memoryURI = "unix://" + socket(.memory)
@@ -117,8 +119,8 @@ extension LibvirtDriver {
         migration.disks = plan.answer.copiedDisks
         migration.bandwidthMiB = UInt64(configuration[LiveOptions.bandwidth])
         if configuration[LiveOptions.hasNativeTLS] { migration.certificateName = plan.destination.rawValue }
-        migration.isLive = try await runsWhileCarried(id)
-        if try await permitsPostCopy(id) {
+        migration.isLive = try await runsWhileCarried(emulator)
+        if plan.isRunning, permitsPostCopy(isLive: migration.isLive) {
             // libvirt does not let the destination's guest wait then.
             migration.options = [.postCopy]
         } else {
@@ -137,14 +139,11 @@ extension LibvirtDriver {
         return migration
     }
 
-    /// Whether guests may go on at the destination before all of their memory is there; one that is halted need not.
-    private func permitsPostCopy(_ id: InstanceID) async throws -> Bool {
-        guard configuration[LiveOptions.permitsPostCopy] else { return false }
-        return try await runsWhileCarried(id)
-    }
+    /// Whether a guest may go on at the destination before all of its memory is there; one that is halted need not.
+    private func permitsPostCopy(isLive: Bool) -> Bool { isLive && configuration[LiveOptions.permitsPostCopy] }
 
-    /// Whether this host's QEMU misses nothing of what its guests write while their memory is carried.
-    private func runsWhileCarried(_ id: InstanceID) async throws -> Bool {
+    /// Whether the guest's QEMU misses nothing of what it writes while its memory is carried.
+    private func runsWhileCarried(_ emulator: ForeignProcess?) async throws -> Bool {
         guard try ready().settings.virtType == "qemu", configuration[LiveOptions.emulatedGuests] == .halt else {
             return true
         }
@@ -152,9 +151,8 @@ extension LibvirtDriver {
         let version = try await translated("asking for the hypervisor's version") {
             try await connection.hypervisorVersion()
         }
-        guard version >= Self.tracksEmulated else { return false }
         // It may run in an older QEMU than the one that is installed by now.
-        return await files.run { Self.emulator(of: id)?.isProgramReplaced == false }
+        return version >= Self.tracksEmulated && emulator?.isProgramReplaced == false
     }
 
     /// Whether the guest is nowhere here because it has gone to another host. Removes what libvirt has left of it then.

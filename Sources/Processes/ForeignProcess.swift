@@ -31,13 +31,13 @@ public final class ForeignProcess: Sendable {
         return nil
     }
 
-    /// Whether its program's file has been replaced or removed since it began.
+    /// Whether its program's file has been replaced or removed since it began, or that cannot be seen.
     public var isProgramReplaced: Bool {
         var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
         let count = bytes.withUnsafeMutableBytes { buffer in
             buffer.baseAddress.map { readlink("/proc/\(number)/exe", $0, buffer.count) } ?? -1
         }
-        guard count > 0 else { return false }
+        guard count > 0 else { return true }
         return String(decoding: bytes[..<count], as: UTF8.self).hasSuffix(" (deleted)")
     }
 

@@ -218,6 +218,23 @@ struct LiveMigrationTests {
         }
     }
 
+    @Test("The guest goes on when the source's process has ended, before its hypervisor says so; then it has left")
+    func goesOnEarly() async throws {
+        try await onTwoHosts { from, to, known in
+            var move = LiveMove(known)
+            try await to.receives(&move, from: from)
+            from.driver.fail(.sendEnds, Failure(.conflict, "it went off while it was sent"))
+            from.driver.hold(.sendEnds)
+            let task = try await from.sends(&move, move.send(to: to))
+            await from.driver.reached(.sendEnds)
+            #expect(to.power(known) == .running)
+            from.driver.release(.sendEnds)
+            #expect(try await from.conductor.outcome(of: task).failure == nil)
+            #expect(from.driver.count(.hasLeft) == 0, "nobody asks libvirt, which may say that it is only off")
+            try await to.takes(&move, from: from)
+        }
+    }
+
     @Test("A guest whose destination was not told to let it go on does so when it arrives")
     func goOn() async throws {
         try await onTwoHosts { from, to, known in

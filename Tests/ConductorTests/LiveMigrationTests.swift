@@ -242,10 +242,7 @@ struct LiveMigrationTests {
             if !hasCome { living.other.answer("arrive", .fail(Failure(.notFound, "there is no guest here"))) }
             let task = try await living.migrate()
             _ = try await living.header("send", on: living.home)
-            let services = living.plane.database.services
-            let uuid = try #require(try await services.find(host: living.home.name, binary: "nova-compute")?.uuid)
-            _ = try await services.change(uuid: uuid, isForcedDown: true)
-            try await living.hasten(task)
+            try await living.declareDead(living.home, task)
             let row = try await living.plane.waitForEnd(of: task)
             let told = try await living.plane.database.evacuations.list(from: living.home.name)
             if hasCome {
@@ -273,10 +270,7 @@ struct LiveMigrationTests {
             living.other.answer("arrive", .stayQuiet)
             let task = try await living.migrate()
             _ = try await living.header("arrive", on: living.other)
-            let services = living.plane.database.services
-            let uuid = try #require(try await services.find(host: living.other.name, binary: "nova-compute")?.uuid)
-            _ = try await services.change(uuid: uuid, isForcedDown: true)
-            try await living.hasten(task)
+            try await living.declareDead(living.other, task)
             #expect(try await living.plane.waitForEnd(of: task).status == .failed)
             let after = try await living.instance()
             #expect(after.vmState == .error && after.host == living.other.name && after.move == nil)
@@ -530,6 +524,14 @@ private struct Living: Sendable {
     func cancel(_ task: TaskID) async throws {
         try await plane.database.tasks.requestCancel(task, now: WallClock.now())
         _ = try await plane.api.call(WakeConductor.self, .init())
+    }
+
+    /// An operator has made sure that a host is dead, and the task looks.
+    func declareDead(_ host: PlayedHost, _ task: TaskID) async throws {
+        let services = plane.database.services
+        let uuid = try #require(try await services.find(host: host.name, binary: "nova-compute")?.uuid)
+        _ = try await services.change(uuid: uuid, isForcedDown: true)
+        try await hasten(task)
     }
 
     /// Lets a task that waits run now; one that is over already has run.

@@ -181,7 +181,6 @@ struct AddressBookTests {
 
         try await book.forget(ids[0])
         try await book.forget(ids[0])
-        try await book.maintain()
         #expect(try await !reservations().contains { $0.mac == mac })
     }
 

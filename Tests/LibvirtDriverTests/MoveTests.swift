@@ -138,6 +138,22 @@ struct IncomingFileTests {
         #expect(other.lowest.withLock { $0 } == 0)
     }
 
+    @Test("What was written beyond the durable part is not counted twice when a fetch goes on")
+    func countedOnce() async throws {
+        let place = try Place()
+        let source = Source(size: 192 << 20, data: [(0, 32 << 20), (96 << 20, 96 << 20)])
+        source.breaksAt.withLock { $0 = 150 << 20 }
+        let incoming = source.incoming(place.path + "/disk", executor)
+        await #expect(throws: Failure.self) { try await incoming.fetch(from: source) { _ in } }
+        source.breaksAt.withLock { $0 = nil }
+        source.lowest.withLock { $0 = .max }
+        let told = Mutex<[Int64]>([])
+        try await incoming.fetch(from: source) { bytes in told.withLock { $0.append(bytes) } }
+        // The first stretch ended with the first piece behind the hole; in front of it are 34 MiB of data.
+        #expect(source.lowest.withLock { $0 } == 98 << 20)
+        #expect(told.withLock { $0.first } == 36 << 20 && told.withLock { $0.last } == 128 << 20)
+    }
+
     @Test(
         "Parts that cannot be are refused, and nothing goes on for ever",
         arguments: [

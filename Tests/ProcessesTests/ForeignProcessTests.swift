@@ -49,6 +49,28 @@ struct ForeignProcessTests {
         }
     }
 
+    @Test("A program whose file is gone is told from one whose file is there")
+    func replaced() async throws {
+        try await Self.withShell { mark, end in
+            let found = try await Self.find(mark)
+            #expect(!found.isProgramReplaced)
+            end()
+        }
+        let folder = FileManager.default.temporaryDirectory
+        let program = folder.path + "/apus-program-\(UUID().uuidString)"
+        let mark = "60.\(UInt32.random(in: 1...UInt32.max))"
+        try FileManager.default.copyItem(atPath: "/bin/sleep", toPath: program)
+        let sleeping = Task { try await run(Command(program, [mark], timeout: .seconds(50))) }
+        let found = try await Self.find(mark)
+        #expect(!found.isProgramReplaced)
+        unlink(program)
+        #expect(found.isProgramReplaced)
+        sleeping.cancel()
+        _ = await sleeping.result
+        #expect(await found.end())
+        #expect(found.isProgramReplaced, "of one that is gone nothing can be seen")
+    }
+
     @Test("What nobody runs is not found")
     func nobody() { #expect(ForeignProcess.find { $0.last == "apus-nobody-\(UUID().uuidString)" } == nil) }
 }

@@ -80,12 +80,12 @@ struct SendGuest: GuestStep {
         let plan = LivePlan(
             migration: migration, destination: destination.host, answer: answer,
             sockets: try await driver.makeLiveSockets(of: migration), isRunning: isRunning)
-        let report = tools.live.report
+        let tell = tools.tellProgress
         let hasGoneOn = Mutex(false)
         do {
             try await peer.listen(plan) {
                 try await driver.sendGuest(id, plan) { progress, isPostCopy in
-                    await report(id, migration, progress, isPostCopy)
+                    await tell(id, migration, progress, isPostCopy)
                 } gone: {
                     // libvirt notices the end of a process some 200 ms later; so long the guest need not stand still.
                     guard isRunning, await peer.go(id) else { return }
@@ -94,7 +94,7 @@ struct SendGuest: GuestStep {
             }
         } catch {
             // It runs there, whatever libvirt makes of its end here.
-            guard hasGoneOn.withLock({ $0 }), try await driver.observe(id)?.powerState.isOn != true else { throw error }
+            guard hasGoneOn.withLock({ $0 }), try await driver.observe(id)?.isOn != true else { throw error }
         }
         return .next
     }

@@ -126,7 +126,7 @@ struct TakeOverDisks: GuestStep {
 
     func run(_ state: inout MoveState, _ tools: OperationTools) async throws -> StepOutcome {
         guard case .takeOver(_, let source) = state.order else { return .next }
-        let (id, migration, report) = (state.instanceID, state.migration, tools.live.report)
+        let (id, migration, tell) = (state.instanceID, state.migration, tools.tellProgress)
         let telling = Telling()
         try await tools.driver.takeOverDisks(
             state.specification, of: migration, from: tools.moved(source, migration, id)
@@ -135,7 +135,7 @@ struct TakeOverDisks: GuestStep {
             let progress = MigrationProgress(
                 diskTotal: total, diskProcessed: done, diskRemaining: max(0, total - done))
             Task {
-                await report(id, migration, progress, false)
+                await tell(id, migration, progress, false)
                 telling.ends()
             }
         }

@@ -28,6 +28,8 @@ struct OperationTools: Sendable {
     let moved: @Sendable (MoveSource, MigrationID, InstanceID) -> any MovedFiles
     /// What this host keeps of an instance that is being moved.
     let setAside: @Sendable (InstanceID) async throws -> SetAsideRecord?
+    /// Tells the conductor how far a migration is. Waits for nobody for long.
+    let tellProgress: @Sendable (InstanceID, MigrationID, MigrationProgress, _ isPostCopy: Bool) async -> Void
     let live: LiveTools
 }
 
@@ -36,8 +38,6 @@ struct LiveTools: Sendable {
     let gates: LiveGates
     let door: LiveDoor
     let peer: @Sendable (MoveSource, MigrationID, InstanceID) -> any LivePeer
-    /// Tells the conductor how far a guest is. Waits for nobody for long.
-    let report: @Sendable (InstanceID, MigrationID, MigrationProgress, _ isPostCopy: Bool) async -> Void
 }
 
 /// What an image's bytes are for, which gives the right to them.
@@ -188,11 +188,7 @@ extension OperationTools {
 
     /// Throws unless the guest is surely off: before anything that it could still use is taken away.
     func requireOff(_ id: InstanceID) async throws {
-        guard let seen = try await driver.observe(id), seen.isOurs else { return }
-        switch seen.powerState {
-        case .shutdown, .crashed: return
-        case .noState, .running, .paused, .suspended:
-            throw Failure(.hypervisor, "the guest \(seen.name) is not off", isRetriable: true)
-        }
+        guard let seen = try await driver.observe(id), seen.isOurs, seen.isOn else { return }
+        throw Failure(.hypervisor, "the guest \(seen.name) is not off", isRetriable: true)
     }
 }
