@@ -238,8 +238,9 @@ private func deleteServers(_ invocation: Invocation, _ context: ClientContext) a
     if context.wantsJSON { context.terminal.print(.array(ids.map { .string($0) })) }
 }
 
-@Sendable private func printConsole(_ invocation: Invocation, _ context: ClientContext) async throws {
-    let id = try await findServer(invocation.arguments[0], context.client)["id"]?.text ?? ""
+@Sendable func printConsole(_ invocation: Invocation, _ context: ClientContext) async throws {
+    let server = try await findServer(invocation.arguments[0], context.client)
+    let id = server["id"]?.text ?? ""
     var call: [String: JSON] = [:]
     if let lines = try invocation.number("lines", in: 1...100_000) { call["length"] = .integer(Int64(lines)) }
     let answer = try await context.client.request(
@@ -249,6 +250,9 @@ private func deleteServers(_ invocation: Invocation, _ context: ClientContext) a
         context.terminal.print(answer)
     } else {
         context.terminal.out(output.isEmpty || output.hasSuffix("\n") ? output : output + "\n")
+        // A guest takes seconds to its first word; who asks before should not think that nothing works.
+        guard output.isEmpty else { return }
+        context.terminal.complain("\(server["name"]?.text ?? id) has said nothing on its console yet.")
     }
 }
 
