@@ -52,7 +52,7 @@ public enum ClaimBench {
             ResourceLedger(
                 total: Resources(vcpus: 128, memoryMiB: 1 << 20, diskGiB: 10_000), reserved: .zero,
                 ratios: AllocationRatios(cpu: 16)))
-        for number in 0..<holders { try tracker.claim(one, for: InstanceID("holder-\(number)")) }
+        for number in 0..<holders { try tracker.claim(one, for: InstanceID("holder-\(number)")).keep() }
         return tracker
     }
 
@@ -61,7 +61,7 @@ public enum ClaimBench {
     private static func inMemory(_ count: Int) throws -> Double {
         let (tracker, instance) = (try tracker(), InstanceID("one-more"))
         let start = ContinuousClock.now
-        for _ in 0..<count { tracker.release(try tracker.claim(one, for: instance)) }
+        for _ in 0..<count { tracker.release(try tracker.claim(one, for: instance).keep()) }
         return Double(count) / (ContinuousClock.now - start).inSeconds
     }
 
@@ -78,7 +78,7 @@ public enum ClaimBench {
         let start = ContinuousClock.now
         for _ in 0..<count {
             let claim = try await journal.database.write { connection in
-                let claim = try tracker.claim(one, for: instance)
+                let claim = try tracker.claim(one, for: instance).keep()
                 try connection.insert(claim, now: moment)
                 return claim
             }

@@ -41,43 +41,35 @@ extension Dispatcher {
         let vgpus = hardware.passthrough.vgpus
         let (tracker, now) = (tracker, now)
         let state = MoveState(params, GuestSpecification(instance: instance, image: image, interfaces: []))
-        let made = Mutex<Claim?>(nil)
-        do {
-            try await take(.reserve, params.header, attempt: 1, requestID, state) { connection, lane in
-                guard lane.isEmpty else {
-                    throw Failure(.conflict, "something is under way with instance \(instance.id)", isRetriable: true)
-                }
-                try Self.requireNotGivenUp(.reserve, params.header, params.migration, connection)
-                let isHere = try connection.guest(instance.id) != nil
-                if try connection.setAside(instance.id) != nil {
-                    throw Failure(
-                        .conflict, "this host still has what it had of instance \(instance.id) before another move",
-                        isRetriable: true)
-                }
-                guard isHere == params.isSameHost else {
-                    throw Failure(
-                        .conflict,
-                        isHere
-                            ? "instance \(instance.id) is on this host already" : "instance \(instance.id) is not here")
-                }
-                // A place that an earlier try has got, and whose answer was lost.
-                for old in try connection.claims(of: instance.id) where old.isMove { try connection.release(old) }
-                let claim: Claim
-                do throws(ClaimError) {
-                    claim = try tracker.claim(
-                        instance.resources, topology, devices: devices, vgpus: vgpus, for: instance.id,
-                        purpose: .move(params.migration))
-                } catch {
-                    throw error.failure
-                }
-                made.withLock { $0 = claim }
-                try connection.insert(claim, now: now())
+        // Given back with this box where the transaction does not come about, or is run again.
+        let promised = Mutex<ClaimPromise?>(nil)
+        try await take(.reserve, params.header, attempt: 1, requestID, state) { connection, lane in
+            guard lane.isEmpty else {
+                throw Failure(.conflict, "something is under way with instance \(instance.id)", isRetriable: true)
             }
-        } catch {
-            // The claim was promised within a transaction that did not come about.
-            if let claim = made.withLock({ $0 }) { tracker.release(claim) }
-            throw error
+            try Self.requireNotGivenUp(.reserve, params.header, params.migration, connection)
+            let isHere = try connection.guest(instance.id) != nil
+            if try connection.setAside(instance.id) != nil {
+                throw Failure(
+                    .conflict, "this host still has what it had of instance \(instance.id) before another move",
+                    isRetriable: true)
+            }
+            guard isHere == params.isSameHost else {
+                throw Failure(
+                    .conflict,
+                    isHere
+                        ? "instance \(instance.id) is on this host already" : "instance \(instance.id) is not here")
+            }
+            // A place that an earlier try has got, and whose answer was lost.
+            for old in try connection.claims(of: instance.id) where old.isMove { try connection.release(old) }
+            let claim = try promised.fill { () throws(ClaimError) in
+                try tracker.claim(
+                    instance.resources, topology, devices: devices, vgpus: vgpus, for: instance.id,
+                    purpose: .move(params.migration))
+            }
+            try connection.insert(claim, now: now())
         }
+        promised.keep()
     }
 
     private func begin(

@@ -51,31 +51,22 @@ struct Dispatcher: Sendable {
         let hardware = try Self.hardware(of: instance, params.image)
         let (topology, devices) = (hardware.topology, hardware.passthrough.claimed)
         let vgpus = hardware.passthrough.vgpus
-        let made = Mutex<Claim?>(nil)
-        do {
-            try await take(.build, params.header, attempt: params.attempt, requestID, state) { connection, lane in
-                guard lane.isEmpty, try connection.guest(instance.id) == nil else {
-                    throw Failure(.conflict, "instance \(instance.id) is on this host already")
-                }
-                let claim: Claim
-                do throws(ClaimError) {
-                    claim = try tracker.claim(
-                        instance.resources, topology, devices: devices, vgpus: vgpus, for: instance.id)
-                } catch {
-                    throw error.failure
-                }
-                made.withLock { $0 = claim }
-                try connection.insert(claim, now: now())
-                var guest = unplaced
-                (guest.specification.placement, guest.specification.devices) = (claim.placement, claim.devices)
-                guest.specification.mediatedDevices = claim.mediatedDevices
-                try connection.put(guest, now: now())
+        // Given back with this box where the transaction does not come about, or is run again.
+        let promised = Mutex<ClaimPromise?>(nil)
+        try await take(.build, params.header, attempt: params.attempt, requestID, state) { connection, lane in
+            guard lane.isEmpty, try connection.guest(instance.id) == nil else {
+                throw Failure(.conflict, "instance \(instance.id) is on this host already")
             }
-        } catch {
-            // The claim was promised within a transaction that did not come about.
-            if let claim = made.withLock({ $0 }) { tracker.release(claim) }
-            throw error
+            let claim = try promised.fill { () throws(ClaimError) in
+                try tracker.claim(instance.resources, topology, devices: devices, vgpus: vgpus, for: instance.id)
+            }
+            try connection.insert(claim, now: now())
+            var guest = unplaced
+            (guest.specification.placement, guest.specification.devices) = (claim.placement, claim.devices)
+            guest.specification.mediatedDevices = claim.mediatedDevices
+            try connection.put(guest, now: now())
         }
+        promised.keep()
     }
 
     /// What the instance asks of the host. What its flavor and image cannot have together the API has refused,
@@ -387,6 +378,30 @@ extension OperationRecord {
 extension SQLConnection {
     fileprivate func openCount() throws -> Int {
         try first("SELECT count(*) FROM operations WHERE ended_at IS NULL") { $0.int(0) } ?? 0
+    }
+}
+
+extension Mutex<ClaimPromise?> {
+    /// Holds the claim that `make` makes; one that was held before is given back first.
+    borrowing func fill(_ make: () throws(ClaimError) -> ClaimPromise) throws(Failure) -> Claim {
+        try withLock { held throws(Failure) in
+            held = nil
+            do throws(ClaimError) {
+                let promise = try make()
+                let claim = promise.claim
+                held = consume promise
+                return claim
+            } catch {
+                throw error.failure
+            }
+        }
+    }
+
+    /// The claim that is held is recorded.
+    borrowing func keep() {
+        withLock { held in
+            if let promise = held.take() { promise.keep() }
+        }
     }
 }
 

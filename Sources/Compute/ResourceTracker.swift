@@ -6,6 +6,27 @@ public import PCIDevices
 internal import Synchronization
 internal import Telemetry
 
+/// A claim that a tracker has made and no journal holds yet. There is one of it, and whoever lets go of it without keeping
+/// it, on whatever way out, has given the place back: between the tracker and the journal no claim can leak.
+public struct ClaimPromise: ~Copyable, Sendable {
+    public let claim: Claim
+    private let tracker: ResourceTracker
+    private var isKept = false
+
+    fileprivate init(_ claim: Claim, of tracker: ResourceTracker) { (self.claim, self.tracker) = (claim, tracker) }
+
+    /// The claim is recorded, and lives until its record goes.
+    @discardableResult
+    public consuming func keep() -> Claim {
+        isKept = true
+        return claim
+    }
+
+    deinit {
+        if !isKept { tracker.release(claim) }
+    }
+}
+
 /// The one place where a host's resources are promised and given back. Every method is one synchronous step.
 ///
 /// The tracker is the memory, the journal's table `claims` the record: a claim is made inside the transaction that
@@ -30,11 +51,12 @@ public final class ResourceTracker: Sendable {
     ///
     /// To be called where the journal holds no claim of the instance for this purpose: one that is still in memory then
     /// is on its way out, and makes room.
-    @discardableResult
+    ///
+    /// - Returns: the claim, which is given back unless it is kept.
     public func claim(
         _ size: Resources, _ request: TopologyRequest? = nil, devices: [PCIRequest] = [], vgpus: Int = 0,
         for instance: InstanceID, purpose: Claim.Purpose = .residence
-    ) throws(ClaimError) -> Claim {
+    ) throws(ClaimError) -> ClaimPromise {
         let id = ClaimID(makeUUID())
         let names = (0..<max(0, vgpus)).map { _ in makeUUID() }
         let outcome = ledger.withLock { ledger -> Result<(ResourceLedger, Claim), ClaimError> in
@@ -51,7 +73,7 @@ public final class ResourceTracker: Sendable {
         case .success((let now, let claim)):
             publish(now)
             changed()
-            return claim
+            return ClaimPromise(claim, of: self)
         case .failure(let error):
             refusals.increment()
             throw error

@@ -24,6 +24,18 @@ public enum ConductorOptions {
         "DEFAULT", "resize_confirm_window", default: .zero,
         help: "How long a resize or a migration waits to be confirmed before that happens by itself. 0: for ever.",
         check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
+    public static let rebootTimeout = Option<Duration>(
+        "DEFAULT", "reboot_timeout", default: .zero,
+        help: "How long a guest that was asked to reboot may take before its plug is pulled. 0: as long as its host waits.",
+        check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
+    public static let usageAudit = Option<Bool>(
+        "DEFAULT", "instance_usage_audit", default: false,
+        help: "Whether the usage of instances is told, by instance.exists, after each instance_usage_audit_period.")
+    public static let incompleteMigrationInterval = Option<Duration>(
+        "DEFAULT", "instance_delete_interval", default: .seconds(300),
+        help:
+            "Time between looks for migrations in error whose server is deleted, to remove what they left. Negative: none.",
+        check: { isInterval($0) })
     public static let shelvedPollInterval = Option<Duration>(
         "DEFAULT", "shelved_poll_interval", default: .seconds(60),
         help: "Time between looks for servers that have been shelved for long enough. Negative: none.",
@@ -65,7 +77,7 @@ public enum ConductorOptions {
             listen.erased, advertisedURL.erased, maxAttempts.erased, buildTimeout.erased,
             schedulerURLs.erased, imageURL.erased, imageTicketLifetime.erased, maxConcurrentBuilds.erased,
             CommonOptions.periodicEnable.erased, rescueTimeout.erased, resizeConfirmWindow.erased,
-            shelvedPollInterval.erased,
+            shelvedPollInterval.erased, rebootTimeout.erased, usageAudit.erased, incompleteMigrationInterval.erased,
             lapsedPollInterval.erased, trimInterval.erased,
             taskRetention.erased, precacheConcurrency.erased,
         ] + NotificationOptions.all

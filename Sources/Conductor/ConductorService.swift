@@ -163,7 +163,8 @@ public final class ConductorService: Sendable {
 
     var periodicRunner: PeriodicRunner {
         PeriodicRunner(
-            configuration[CommonOptions.periodicEnable] ? lapsing + [trimming] : [], of: "conductor", fuzz: .zero)
+            configuration[CommonOptions.periodicEnable]
+                ? lapsing + [trimming, closingMigrations] + auditing : [], of: "conductor", fuzz: .zero)
     }
 
     /// What the cloud does by itself when an instance's time is over.
@@ -173,9 +174,11 @@ public final class ConductorService: Sendable {
             database: database, reclaimAfter: configuration[DatabaseOptions.reclaimInterval],
             offloadAfterSeconds: configuration[DatabaseOptions.shelvedOffloadTime],
             unrescueAfter: configuration[ConductorOptions.rescueTimeout],
-            confirmAfter: configuration[ConductorOptions.resizeConfirmWindow])
+            confirmAfter: configuration[ConductorOptions.resizeConfirmWindow],
+            rebootAfter: configuration[ConductorOptions.rebootTimeout])
         let looks: [(String, Option<Duration>, @Sendable (Timestamp) async throws -> Int)] = [
             ("reclaim_queued_deletes", ConductorOptions.lapsedPollInterval, lapses.reclaim),
+            ("poll_rebooting_instances", ConductorOptions.lapsedPollInterval, lapses.reboot),
             ("poll_rescued_instances", ConductorOptions.lapsedPollInterval, lapses.unrescue),
             ("poll_unconfirmed_resizes", ConductorOptions.lapsedPollInterval, lapses.confirm),
             ("poll_shelved_instances", ConductorOptions.shelvedPollInterval, lapses.offload),
@@ -185,6 +188,30 @@ public final class ConductorService: Sendable {
                 if try await look(now()) > 0 { engine.wake() }
             }
         }
+    }
+
+    /// Removes what migrations have left that ended in error, once their instances are deleted.
+    private var closingMigrations: PeriodicTask {
+        let (engine, now) = (engine, now)
+        let migrations = IncompleteMigrations(database: database)
+        return PeriodicTask(
+            "cleanup_incomplete_migrations", interval: configuration[ConductorOptions.incompleteMigrationInterval],
+            isImmediate: true
+        ) {
+            if try await migrations.close(now: now()) > 0 { engine.wake() }
+        }
+    }
+
+    /// Tells of every period that is over which instances there were; nothing unless the operator wants it.
+    private var auditing: [PeriodicTask] {
+        guard configuration[ConductorOptions.usageAudit] else { return [] }
+        let audits = UsageAudits(database: database, period: DatabaseOptions.usageAudit(configuration))
+        let now = now
+        return [
+            PeriodicTask("instance_usage_audit", interval: .seconds(60), isImmediate: true) {
+                try await audits.run(now: now())
+            }
+        ]
     }
 
     /// Forgets tasks and reports when they are old enough, and a day's answers to repeated requests.

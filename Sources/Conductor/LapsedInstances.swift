@@ -17,13 +17,15 @@ struct LapsedInstances: Sendable {
     let unrescueAfter: Duration
     /// `[DEFAULT] resize_confirm_window`; zero leaves it to the user.
     let confirmAfter: Duration
+    /// `[DEFAULT] reboot_timeout`; zero leaves reboots the time that their hosts give them.
+    let rebootAfter: Duration
     private let log = Logger("conductor")
 
     init(
         database: ControlDatabase, reclaimAfter: Duration, offloadAfterSeconds: Int, unrescueAfter: Duration = .zero,
-        confirmAfter: Duration = .zero
+        confirmAfter: Duration = .zero, rebootAfter: Duration = .zero
     ) {
-        self.confirmAfter = confirmAfter
+        (self.confirmAfter, self.rebootAfter) = (confirmAfter, rebootAfter)
         (self.database, self.reclaimAfter) = (database, reclaimAfter)
         (self.offloadAfterSeconds, self.unrescueAfter) = (offloadAfterSeconds, unrescueAfter)
     }
@@ -31,6 +33,7 @@ struct LapsedInstances: Sendable {
     /// One look at all kinds; says how many instances it began to act on.
     func act(now: Timestamp) async throws -> Int {
         try await reclaim(now: now) + offload(now: now) + unrescue(now: now) + confirm(now: now)
+            + reboot(now: now)
     }
 
     /// Deletes for good what was deleted softly long enough ago.
@@ -94,6 +97,18 @@ struct LapsedInstances: Sendable {
         return count
     }
 
+    /// Pulls the plug of guests that were asked to reboot, and have not by then.
+    func reboot(now: Timestamp) async throws -> Int {
+        guard rebootAfter > .zero else { return 0 }
+        var count = 0
+        for instance in try await database.instances.rebooting(since: now - rebootAfter) {
+            count += try await begin(
+                .reboot(.hard), instance, kind: TaskKind.guest, actor: "system:reboot-timeout", now: now
+            ) { GuestTaskState(instance: $0, command: .hardReboot) }
+        }
+        return count
+    }
+
     /// Accepts a request of the cloud's own; 0 when something else has come in between.
     private func begin<State: Codable & Sendable>(
         _ request: InstanceRequest, _ seen: Instance, kind: String, actor: String, now: Timestamp,
@@ -117,7 +132,9 @@ struct LapsedInstances: Sendable {
                     ]
                 },
                 change: { instance in
-                    guard instance.vmState == seen.vmState, instance.taskState == nil, instance.deletedAt == nil else {
+                    guard instance.vmState == seen.vmState, instance.taskState == seen.taskState,
+                        instance.deletedAt == nil
+                    else {
                         throw Overtaken()
                     }
                     instance.taskState = try request.admitted(to: instance, isAdmin: true)

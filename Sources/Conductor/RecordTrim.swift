@@ -22,6 +22,7 @@ struct RecordTrim: Sendable {
         let count = try await database.tasks.trim(finishedBefore: moment - retention)
         Self.removed.increment(by: count)
         _ = try await database.reports.trim(before: moment - retention)
+        _ = try await database.usageAudits.trim(before: moment - retention)
         // A request may come again for a day, whatever is kept of its task.
         try await database.idempotency.trim(before: moment - max(retention, .seconds(86_400)))
     }

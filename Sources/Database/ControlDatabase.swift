@@ -28,6 +28,7 @@ public final class ControlDatabase: Sendable {
     public let reports: OperationReportStore
     public let migrations: MigrationStore
     public let evacuations: EvacuationStore
+    public let usageAudits: UsageAuditStore
     public let tasks: any TaskStorage
     public let idempotency: any IdempotencyStore
     public let identity: any IdentityStorage
@@ -67,6 +68,7 @@ public final class ControlDatabase: Sendable {
         (ServerGroupStore.component, ServerGroupStore.migrations),
         (MigrationStore.component, MigrationStore.migrations),
         (EvacuationStore.component, EvacuationStore.migrations),
+        (UsageAuditStore.component, UsageAuditStore.migrations),
         (SQLTaskStorage.component, SQLTaskStorage.migrations),
         (SQLIdempotencyStore.component, SQLIdempotencyStore.migrations),
         (SQLIdentityStorage.component, SQLIdentityStorage.migrations),
@@ -78,6 +80,7 @@ public final class ControlDatabase: Sendable {
         instances = InstanceStore(database: database)
         migrations = MigrationStore(database: database)
         evacuations = EvacuationStore(database: database)
+        usageAudits = UsageAuditStore(database: database)
         actions = InstanceActionStore(database: database)
         flavors = FlavorStore(database: database)
         flavorAccess = FlavorAccessStore(database: database)

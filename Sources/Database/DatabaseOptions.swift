@@ -1,4 +1,5 @@
 public import Configuration
+public import Model
 
 /// Where the control plane's database is.
 public enum DatabaseOptions {
@@ -34,10 +35,23 @@ public enum DatabaseOptions {
         help: "Seconds after which a shelved server is taken from its host; 0: at once, -1: never.",
         check: { $0 >= -1 ? nil : "-1 or more" })
 
+    public static let usageAuditPeriod = Option<String>(
+        "DEFAULT", "instance_usage_audit_period", default: "month",
+        help:
+            "The periods for which the usage of instances is told: hour, day, month or year (UTC), or with where they begin "
+            + "hour@MINUTE, day@HOUR, month@DAY (1 to 28), year@MONTH.",
+        check: { AuditPeriod($0) == nil ? "hour, day, month or year, with @OFFSET or without" : nil })
+
     public static let all: [AnyOption] = [
         connection.erased, maxPoolSize.erased, serviceDownTime.erased, reclaimInterval.erased,
-        shelvedOffloadTime.erased,
+        shelvedOffloadTime.erased, usageAuditPeriod.erased,
     ]
+
+    /// The periods for which the usage of instances is told.
+    public static func usageAudit(_ configuration: Configuration) -> AuditPeriod {
+        // What the option's check lets through can be read.
+        AuditPeriod(configuration[usageAuditPeriod]) ?? AuditPeriod.monthly
+    }
 
     /// Where the database is under `configuration`.
     public static func location(_ configuration: Configuration) -> DatabaseLocation {

@@ -30,7 +30,40 @@ struct InstanceNotification {
             now: now, connection)
     }
 
+    /// What is told of an instance for a period in which it was there, whatever has been asked of it.
+    static func appendUsage(
+        of instance: Instance, in period: Range<Timestamp>, host: HostName, now: Timestamp, _ connection: SQLConnection
+    ) throws {
+        var data = members(of: instance)
+        data["audit_period"] = [
+            "nova_object.name": "AuditPeriodPayload", "nova_object.namespace": "nova", "nova_object.version": "1.0",
+            "nova_object.data": [
+                "audit_period_beginning": .string(period.lowerBound.iso8601),
+                "audit_period_ending": .string(period.upperBound.iso8601),
+            ],
+        ]
+        try NotificationStore.append(
+            "instance.exists", payload: "InstanceExistsPayload", version: "2.0", about: instance.id.rawValue,
+            publisher: "nova-compute:\(host)", requestID: nil, data: data, now: now, connection)
+    }
+
     private var data: [String: JSON] {
+        var data = Self.members(of: instance)
+        data["request_id"] = .string(requestID.rawValue)
+        data["action_initiator_user"] = .string(userID.rawValue)
+        data["action_initiator_project"] = .string(projectID.rawValue)
+        data["fault"] =
+            failure.map { message in
+                [
+                    "nova_object.name": "ExceptionPayload", "nova_object.namespace": "nova",
+                    "nova_object.version": "1.1", "nova_object.data": ["exception_message": .string(message)],
+                ]
+            } ?? .null
+        return data
+    }
+
+    /// What every payload about an instance has.
+    private static func members(of instance: Instance) -> [String: JSON] {
         func text(_ value: String?) -> JSON { value.map { .string($0) } ?? .null }
         func time(_ value: Timestamp?) -> JSON { text(value?.iso8601) }
         func count(_ value: Int) -> JSON { .integer(Int64(value)) }
@@ -49,8 +82,6 @@ struct InstanceNotification {
             "progress": count(instance.progress), "created_at": time(instance.createdAt),
             "updated_at": time(instance.updatedAt), "launched_at": time(instance.launchedAt),
             "terminated_at": time(instance.terminatedAt), "deleted_at": time(instance.deletedAt),
-            "request_id": .string(requestID.rawValue), "action_initiator_user": .string(userID.rawValue),
-            "action_initiator_project": .string(projectID.rawValue),
             "ip_addresses": .array(
                 instance.interfaces.map { nic in
                     [
@@ -73,12 +104,6 @@ struct InstanceNotification {
                     "extra_specs": .object(flavor.extraSpecs.mapValues { .string($0) }),
                 ],
             ],
-            "fault": failure.map { message in
-                [
-                    "nova_object.name": "ExceptionPayload", "nova_object.namespace": "nova",
-                    "nova_object.version": "1.1", "nova_object.data": ["exception_message": .string(message)],
-                ]
-            } ?? .null,
         ]
     }
 }

@@ -170,6 +170,26 @@ public struct InstanceStore: Sendable {
         }
     }
 
+    /// The live instances whose reboot, asked for at `moment` or before, has not ended, and may be cut short.
+    public func rebooting(since moment: Timestamp) async throws -> [Instance] {
+        let states: [TaskState] = [.rebooting, .rebootPending, .rebootStarted]
+        return try await database.read { connection in
+            try connection.query(
+                """
+                SELECT record FROM instances
+                WHERE task_state IN (?, ?, ?) AND deleted_at IS NULL AND EXISTS (
+                    SELECT 1 FROM instance_actions WHERE instance_actions.instance_id = instances.id
+                    AND instance_actions.action = ? AND instance_actions.finished_at IS NULL
+                    AND instance_actions.started_at <= ?)
+                ORDER BY created_at, id
+                """,
+                states.map { .text($0.rawValue) } + [
+                    .text(InstanceActionKind.reboot.rawValue), .integer(moment.microseconds),
+                ]
+            ) { try Record.decode(Instance.self, $0.text(0)) }
+        }
+    }
+
     /// A page of instances in the query's order. Throws `.notFound` when the marker is unknown.
     public func list(_ query: InstanceQuery) async throws -> [Instance] {
         let limit = min(max(0, query.limit), 1_000)
@@ -236,7 +256,7 @@ public struct InstanceStore: Sendable {
         } ?? ProjectUsage(project: Usage(), user: Usage())
     }
 
-    private static func find(
+    static func find(
         _ id: InstanceID, includeDeleted: Bool, _ connection: SQLConnection
     ) throws -> Instance? {
         try connection.first(

@@ -1,5 +1,7 @@
 public import Model
 internal import SQL
+internal import TaskStore
+public import Tasks
 
 /// Which migrations a list is to hold. Members that are `nil` or empty restrict nothing.
 public struct MigrationQuery: Sendable {
@@ -120,6 +122,45 @@ public struct MigrationStore: Sendable {
                 "SELECT record FROM migrations\(filter) ORDER BY number DESC LIMIT ?",
                 values + [SQLValue(min(max(0, query.limit), 1_000))]
             ) { try Record.decode(MigrationRecord.self, $0.text(0)) }
+        }
+    }
+
+    /// The migrations that ended in error and whose instance has been deleted since: on either host something of it may be
+    /// left. Evacuations are not among them, whose source answers for itself.
+    public func incomplete(limit: Int = 1_000) async throws -> [MigrationRecord] {
+        try await database.read { connection in
+            try connection.query(
+                """
+                SELECT record FROM migrations WHERE status = ? AND type <> ? AND EXISTS (
+                    SELECT 1 FROM instances
+                    WHERE instances.id = migrations.instance_id AND instances.deleted_at IS NOT NULL)
+                ORDER BY number LIMIT ?
+                """,
+                [
+                    .text(MigrationStatus.error.rawValue), .text(MigrationType.evacuation.rawValue),
+                    SQLValue(max(0, limit)),
+                ]
+            ) { try Record.decode(MigrationRecord.self, $0.text(0)) }
+        }
+    }
+
+    /// Calls such a migration failed, and records the tasks that remove what it has left; `false`, and nothing, when
+    /// another has done so before.
+    ///
+    /// - Parameter makeTasks: gets the instance as it is.
+    public func close(
+        incomplete id: MigrationID, now: Timestamp, makeTasks: @escaping @Sendable (Instance) throws -> [TaskRow]
+    ) async throws -> Bool {
+        try await database.write { connection in
+            guard var migration = try Self.find(id, connection), migration.status == .error,
+                let instance = try InstanceStore.find(migration.instance, includeDeleted: true, connection),
+                instance.deletedAt != nil
+            else { return false }
+            for task in try makeTasks(instance) { try SQLTaskStorage.insert(task, on: connection) }
+            migration.status = .failed
+            migration.updatedAt = now
+            try Self.save(migration, connection)
+            return true
         }
     }
 

@@ -113,7 +113,7 @@ extension Duration {
 }
 
 /// A day of the proleptic Gregorian calendar; conversions after Howard Hinnant's `days_from_civil`.
-private struct CivilDate: Equatable {
+struct CivilDate: Equatable {
     var year: Int64
     var month: Int64
     var day: Int64
@@ -178,11 +178,11 @@ private struct Digits {
     }
 }
 
-private func floorDiv(_ value: Int64, _ divisor: Int64) -> Int64 {
+func floorDiv(_ value: Int64, _ divisor: Int64) -> Int64 {
     value >= 0 ? value / divisor : -((-value + divisor - 1) / divisor)
 }
 
-private func floorMod(_ value: Int64, _ divisor: Int64) -> Int64 { value - floorDiv(value, divisor) * divisor }
+func floorMod(_ value: Int64, _ divisor: Int64) -> Int64 { value - floorDiv(value, divisor) * divisor }
 
 private func pad(_ value: Int64, _ width: Int) -> String {
     let digits = String(value)

@@ -186,7 +186,7 @@ struct PeriodicTests {
             let (journal, tracker) = (agent.core.journal, agent.core.tracker)
             try await journal.database.write { connection in
                 for id in [instance.id, InstanceID("on-its-way")] {
-                    let claim = try tracker.claim(size, for: id, purpose: .move(MigrationID("m-\(id)")))
+                    let claim = try tracker.claim(size, for: id, purpose: .move(MigrationID("m-\(id)"))).keep()
                     try connection.insert(claim, now: journal.now())
                 }
             }

@@ -92,7 +92,7 @@ struct ResourceLedgerTests {
             for number in 0..<64 {
                 group.addTask {
                     let resources = Resources(vcpus: 1, memoryMiB: 1, diskGiB: 1)
-                    return (try? tracker.claim(resources, for: InstanceID("\(number)"))) != nil
+                    return (try? tracker.claim(resources, for: InstanceID("\(number)")).keep()) != nil
                 }
             }
             return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
@@ -101,11 +101,28 @@ struct ResourceLedgerTests {
         #expect(tracker.snapshot.promised.vcpus == 8)
     }
 
+    @Test("A claim that nobody keeps is given back when it goes out of sight, also by an error on the way")
+    func leaks() throws {
+        struct Interrupted: Error {}
+        let tracker = ResourceTracker(ledger())
+        let size = Resources(vcpus: 3, memoryMiB: 1, diskGiB: 1)
+        func lost() throws {
+            let promise = try tracker.claim(size, for: InstanceID("a"))
+            #expect(tracker.snapshot.promised == size)
+            // What a transaction does that does not come about.
+            throw promise.claim.resources == size ? Interrupted() : Failure(.internalError, "another claim")
+        }
+        #expect(throws: Interrupted.self) { try lost() }
+        #expect(tracker.snapshot.promised == .zero)
+        let kept = try tracker.claim(size, for: InstanceID("b")).keep()
+        #expect(tracker.snapshot.claims == [InstanceID("b"): kept])
+    }
+
     @Test("A late release of an old claim leaves the instance's new one alone")
     func lateRelease() throws {
         let tracker = ResourceTracker(ledger())
-        let old = try tracker.claim(Resources(vcpus: 1, memoryMiB: 1, diskGiB: 1), for: InstanceID("a"))
-        let new = try tracker.claim(Resources(vcpus: 2, memoryMiB: 2, diskGiB: 2), for: InstanceID("a"))
+        let old = try tracker.claim(Resources(vcpus: 1, memoryMiB: 1, diskGiB: 1), for: InstanceID("a")).keep()
+        let new = try tracker.claim(Resources(vcpus: 2, memoryMiB: 2, diskGiB: 2), for: InstanceID("a")).keep()
         tracker.release(old)
         #expect(tracker.snapshot.claims == [InstanceID("a"): new])
         tracker.release(new)
@@ -191,8 +208,8 @@ struct ResourceLedgerTests {
         let (instance, purpose) = (InstanceID("a"), Claim.Purpose.move(MigrationID("m")))
         for isConfirmed in [true, false] {
             let tracker = ResourceTracker(ledger())
-            try tracker.claim(small, for: instance)
-            let move = try tracker.claim(large, for: instance, purpose: purpose)
+            try tracker.claim(small, for: instance).keep()
+            let move = try tracker.claim(large, for: instance, purpose: purpose).keep()
             #expect(tracker.snapshot.promised == small + large)
             if isConfirmed { tracker.settle(move) } else { tracker.release(move) }
             #expect(tracker.snapshot.promised == (isConfirmed ? large : small))
@@ -206,10 +223,11 @@ struct ResourceLedgerTests {
     func crowdedMove() throws {
         let tracker = ResourceTracker(ledger())
         let instance = InstanceID("a")
-        try tracker.claim(Resources(vcpus: 5, memoryMiB: 1, diskGiB: 1), for: instance)
+        try tracker.claim(Resources(vcpus: 5, memoryMiB: 1, diskGiB: 1), for: instance).keep()
         let error = #expect(throws: ClaimError.self) {
             try tracker.claim(
-                Resources(vcpus: 4, memoryMiB: 1, diskGiB: 1), for: instance, purpose: .move(MigrationID("m")))
+                Resources(vcpus: 4, memoryMiB: 1, diskGiB: 1), for: instance, purpose: .move(MigrationID("m"))
+            ).keep()
         }
         #expect(error?.failure.message == "vcpus: 4 requested, 3 free of 8")
         #expect(tracker.snapshot.promised.vcpus == 5)
