@@ -29,9 +29,7 @@ struct EvacuationService: Sendable {
 
     private func requireSelf(_ host: HostName, _ call: RPCCall) throws {
         guard call.peer == .host(host) else {
-            let text = "\(call.peer) may not speak for host \(host)"
-            log.warning("a peer speaks of what is not its own", ["what": text])
-            throw Failure(.forbidden, text)
+            throw Failure(.forbidden, "\(call.peer) may not speak for host \(host)")
         }
     }
 

@@ -114,7 +114,14 @@ struct ReportService: Sendable {
         }
         server.register(GetHostInstance.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)
-            guard let instance = try await database.instances.find(params.instance), instance.host == params.host else {
+            let found = try await database.instances.find(params.instance)
+            guard let instance = found, instance.host == params.host else {
+                // One that has moved is still asked for by its former host; the answer is that there is none.
+                if found != nil {
+                    log.notice(
+                        "a host asks for an instance that is not on it",
+                        ["peer": call.peer.description, "method": GetHostInstance.name, "instance": params.instance])
+                }
                 throw Failure(.notFound, "instance \(params.instance) is not on host \(params.host)")
             }
             return .init(instance: instance)
@@ -137,10 +144,7 @@ struct ReportService: Sendable {
         switch call.peer {
         case .host(host): return
         case .service where mayBeService: return
-        default:
-            let text = "\(call.peer) may not speak for host \(host)"
-            log.warning("a peer speaks of what is not its own", ["what": text])
-            throw Failure(.forbidden, text)
+        default: throw Failure(.forbidden, "\(call.peer) may not speak for host \(host)")
         }
     }
 
@@ -176,7 +180,7 @@ struct ReportService: Sendable {
             return
         }
         guard try await isAbout(row, report.host) else {
-            throw refusal(report.host, "task \(row.id) is not about host \(report.host)")
+            throw Failure(.forbidden, "task \(row.id) is not about host \(report.host)")
         }
         try await database.reports.record(report, now: now())
         // Looked at again: a task that ends now may have missed the report.
@@ -207,19 +211,13 @@ struct ReportService: Sendable {
         return try await database.instances.find(id, includeDeleted: true)?.host == host
     }
 
-    /// What a host is told that speaks of what is not its own.
-    private func refusal(_ host: HostName, _ what: String) -> Failure {
-        log.warning("a host speaks of what is not its own", ["host": host, "what": what])
-        return Failure(.forbidden, what)
-    }
-
     private func store(_ report: ReportInstance.Params) async throws {
         do {
             _ = try await database.instances.update(report.instance, now: now()) { instance in
                 // A late report about an instance that is gone changes nothing.
                 guard instance.deletedAt == nil else { return }
                 guard instance.host == report.host else {
-                    throw refusal(report.host, "instance \(instance.id) is not on host \(report.host)")
+                    throw Failure(.forbidden, "instance \(instance.id) is not on host \(report.host)")
                 }
                 guard let taskState = report.taskState else { return instance.take(report.observation) }
                 guard instance.taskState != nil, instance.taskState != .deleting,
@@ -241,8 +239,8 @@ struct ReportService: Sendable {
             migration.instance == report.instance,
             report.host == (migration.type == .liveMigration ? migration.sourceHost : migration.destinationHost)
         else {
-            throw refusal(
-                report.host,
+            throw Failure(
+                .forbidden,
                 "migration \(report.migration) of instance \(report.instance) is none that \(report.host) carries")
         }
         do {

@@ -94,9 +94,11 @@ public final class RPCServer: Sendable {
         let requestID =
             request.headers["X-OpenStack-Request-Id"].flatMap { RequestScope.accept($0) } ?? RequestScope.makeID()
         var (id, method) = (Array("null".utf8), "?")
+        var caller: Peer?
         let response: HTTPResponse
         do {
             let peer = try await verify(request)
+            caller = peer
             let envelope = try Self.envelope(request.bytes)
             id = try Self.id(envelope)
             let name = try Self.method(envelope)
@@ -120,6 +122,12 @@ public final class RPCServer: Sendable {
                 log.error(
                     "a call failed by an unexpected error",
                     ["method": method, "error": "\(error)", "request": requestID])
+            }
+            // Whoever asks for what is not its own: the answer alone would tell nobody but itself.
+            if failure.kind == .forbidden, let caller {
+                log.warning(
+                    "a call is refused",
+                    ["peer": caller.description, "method": method, "what": failure.message, "request": requestID])
             }
             response = .json(
                 failure.kind.status, Answer.failure(failure, id: id, requestID: requestID))

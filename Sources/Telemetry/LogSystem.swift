@@ -17,6 +17,7 @@ public enum LogSystem {
     private struct Setup: Sendable {
         var format = LogFormat.text
         var sink: (@Sendable (String) -> Void)?
+        var observers: [@Sendable (String) -> Void] = []
     }
 
     private static let minimum = Atomic<Int>(LogLevel.info.rawValue)
@@ -28,7 +29,13 @@ public enum LogSystem {
         minimum: LogLevel, format: LogFormat, sink: (@Sendable (String) -> Void)? = nil
     ) {
         setMinimum(minimum)
-        setup.withLock { $0 = Setup(format: format, sink: sink) }
+        setup.withLock { ($0.format, $0.sink) = (format, sink) }
+    }
+
+    /// From now on `observer` gets each line as well, for as long as the process lives. For tests; the same holds for it as
+    /// for a sink.
+    public static func observe(_ observer: @escaping @Sendable (String) -> Void) {
+        setup.withLock { $0.observers.append(observer) }
     }
 
     /// Lines below `level` are dropped from now on.
@@ -49,6 +56,7 @@ public enum LogSystem {
             time: WallClock.now(), level: level, label: label, message: message.description,
             requestID: RequestScope.current?.rawValue, fields: fields.map { ($0.key, $0.value.logText) })
         let text = line.text(setup.format)
+        for observer in setup.observers { observer(text) }
         if let sink = setup.sink {
             sink(text)
         } else {

@@ -1,6 +1,9 @@
 import Database
+import Foundation
+import HTTP
 import Model
 import RPC
+import Synchronization
 import Tasks
 import Telemetry
 import Testing
@@ -11,131 +14,101 @@ import Testing
 struct HostRightsTests {
     private static let migration = MigrationID("dddddddd-2222-4222-8222-222222222222")
 
-    /// What host `two` says of host `one`'s instance; each must be refused.
+    /// A call that a host may not make.
+    private struct Attempt {
+        let name: String
+        let method: String
+        let call: () async throws -> Void
+
+        init<M: RPCMethod>(_ name: String, _ method: M.Type, by client: RPCClient, _ params: M.Params) {
+            (self.name, self.method) = ("\(M.name): \(name)", M.name)
+            call = { _ = try await client.call(M.self, params) }
+        }
+    }
+
+    /// What host `two` says of host `one` and its instance; each must be refused.
     private func attempts(
         _ two: PlayedHost, of one: HostName, _ instance: Instance, task: TaskID
-    ) -> [(name: String, call: () async throws -> Void)] {
-        let (client, own, now) = (two.conductor, two.name, WallClock.now())
+    ) async throws -> [Attempt] {
+        let (own, now, id) = (two.name, WallClock.now(), instance.id)
         let fence = Fence(generation: 9, epoch: 9)
+        let stored = try #require(try await two.plane.database.hosts.find(one)?.report)
         func operation(_ host: HostName) -> ReportOperation.Params {
             .init(
-                header: CommandHeader(task: task, instance: instance.id, fence: fence), host: host,
+                header: CommandHeader(task: task, instance: id, fence: fence), host: host,
                 failure: Failure(.hypervisor, "a lie"), powerState: .crashed, interfaces: nil, launchedAt: nil,
                 steps: [], endedAt: now)
         }
         func report(_ host: HostName) -> ReportInstance.Params {
             .init(
-                host: host, instance: instance.id, fence: fence, vmState: .error, powerState: .crashed, taskState: nil,
+                host: host, instance: id, fence: fence, vmState: .error, powerState: .crashed, taskState: nil,
                 interfaces: nil, sequence: 99, observedAt: now)
         }
         func migration(_ host: HostName) -> ReportMigration.Params {
             .init(
-                host: host, instance: instance.id, migration: Self.migration,
+                host: host, instance: id, migration: Self.migration,
                 progress: MigrationProgress(memoryTotal: 9, memoryRemaining: 1), isPostCopy: true)
         }
+        func image(_ host: HostName, isUpload: Bool? = nil) -> GetImageTicket.Params {
+            .init(host: host, instance: id, image: instance.imageID, isUpload: isUpload)
+        }
+        let client = two.conductor
+        func attempt<M: RPCMethod>(_ name: String, _ method: M.Type, _ params: M.Params) -> Attempt {
+            Attempt(name, method, by: client, params)
+        }
         return [
-            (
-                "heartbeat",
-                {
-                    _ = try await client.call(
-                        Heartbeat.self, .init(host: one, binary: "nova-compute", version: 1, sequence: 9))
-                }
-            ),
-            (
-                "what it understands",
-                { _ = try await client.call(RegisterAgent.self, .init(host: one, manifest: two.manifest)) }
-            ),
-            (
-                "the whole report",
-                {
-                    let stored = try #require(try await two.plane.database.hosts.find(one)?.report)
-                    _ = try await client.call(ReportHost.self, .init(report: stored))
-                }
-            ),
-            (
-                "a change",
-                {
-                    _ = try await client.call(
-                        ReportHostChange.self,
-                        .init(
-                            host: one, uuid: "uuid-\(one)", base: 1, sequence: 99, measuredAt: now, usage: HostUsage()))
-                }
-            ),
-            ("an instance, as the other", { _ = try await client.call(ReportInstance.self, report(one)) }),
-            ("an instance, as itself", { _ = try await client.call(ReportInstance.self, report(own)) }),
-            ("an outcome, as the other", { _ = try await client.call(ReportOperation.self, operation(one)) }),
-            ("an outcome, as itself", { _ = try await client.call(ReportOperation.self, operation(own)) }),
-            ("a migration, as the other", { _ = try await client.call(ReportMigration.self, migration(one)) }),
-            ("a migration, as itself", { _ = try await client.call(ReportMigration.self, migration(own)) }),
-            (
-                "a forced end",
-                {
-                    _ = try await client.call(
-                        ForceLiveMigration.self, .init(instance: instance.id, migration: Self.migration))
-                }
-            ),
-            ("the list", { _ = try await client.call(ListHostInstances.self, .init(host: one)) }),
-            (
-                "a record, as the other",
-                {
-                    _ = try await client.call(GetHostInstance.self, .init(host: one, instance: instance.id))
-                }
-            ),
-            (
-                "a record, as itself",
-                {
-                    _ = try await client.call(GetHostInstance.self, .init(host: own, instance: instance.id))
-                }
-            ),
-            (
-                "standings",
-                {
-                    _ = try await client.call(DescribeInstances.self, .init(host: one, instances: [instance.id]))
-                }
-            ),
-            (
-                "an image, as the other",
-                {
-                    _ = try await client.call(
-                        GetImageTicket.self, .init(host: one, instance: instance.id, image: instance.imageID))
-                }
-            ),
-            (
-                "an image, as itself",
-                {
-                    _ = try await client.call(
-                        GetImageTicket.self, .init(host: own, instance: instance.id, image: instance.imageID))
-                }
-            ),
-            (
-                "an upload",
-                {
-                    _ = try await client.call(
-                        GetImageTicket.self,
-                        .init(host: own, instance: instance.id, image: instance.imageID, isUpload: true))
-                }
-            ),
-            (
-                "an image for the cache",
-                {
-                    _ = try await client.call(
-                        GetCacheTicket.self, .init(host: own, task: task, image: instance.imageID))
-                }
-            ),
-            ("a wake-up", { _ = try await client.call(WakeConductor.self, .init()) }),
-            (
-                "another's console",
-                {
-                    _ = try await client.call(FetchConsoleOutput.self, .init(instance: instance.id, lines: 1))
-                }
-            ),
-            ("another's claims", { _ = try await client.call(FetchClaims.self, .init(host: one, events: 1)) }),
-            ("forgetting the other", { _ = try await client.call(ForgetHost.self, .init(host: one)) }),
+            attempt("alive", Heartbeat.self, .init(host: one, binary: "nova-compute", version: 1, sequence: 9)),
+            attempt("what it understands", RegisterAgent.self, .init(host: one, manifest: two.manifest)),
+            attempt("the whole", ReportHost.self, .init(report: stored)),
+            attempt(
+                "a change", ReportHostChange.self,
+                .init(host: one, uuid: "uuid-\(one)", base: 1, sequence: 99, measuredAt: now, usage: HostUsage())),
+            attempt("as the other", ReportInstance.self, report(one)),
+            attempt("as itself", ReportInstance.self, report(own)),
+            attempt("as the other", ReportOperation.self, operation(one)),
+            attempt("as itself", ReportOperation.self, operation(own)),
+            attempt("as the other", ReportMigration.self, migration(one)),
+            attempt("as itself", ReportMigration.self, migration(own)),
+            attempt("all of the other", ListHostInstances.self, .init(host: one)),
+            attempt("as the other", GetHostInstance.self, .init(host: one, instance: id)),
+            attempt("as itself", GetHostInstance.self, .init(host: own, instance: id)),
+            attempt("as the other", DescribeInstances.self, .init(host: one, instances: [id])),
+            attempt("as the other", GetImageTicket.self, image(one)),
+            attempt("as itself", GetImageTicket.self, image(own)),
+            attempt("an upload", GetImageTicket.self, image(own, isUpload: true)),
+            attempt("as the other", GetCacheTicket.self, .init(host: one, task: task, image: instance.imageID)),
+            attempt("as itself", GetCacheTicket.self, .init(host: own, task: task, image: instance.imageID)),
+            attempt("as the other", ListEvacuated.self, .init(host: one)),
+            attempt("as the other", ConfirmEvacuated.self, .init(host: one, migrations: [Self.migration])),
+            // What only the API may ask for.
+            attempt("a wake-up", WakeConductor.self, .init()),
+            attempt("another's credentials", ForgetHost.self, .init(host: one)),
+            attempt("another's", FetchConsoleOutput.self, .init(instance: id, lines: 1)),
+            attempt("another's", FetchClaims.self, .init(host: one, events: 1)),
+            attempt("another's", FetchDiagnostics.self, .init(instance: id)),
+            attempt("another's", FetchTopology.self, .init(instance: id)),
+            attempt("another's", FetchGuestAgent.self, .init(instance: id)),
+            attempt("another's", TriggerCrashDump.self, .init(instance: id)),
+            attempt("another's", ForceLiveMigration.self, .init(instance: id, migration: Self.migration)),
         ]
     }
 
-    @Test("Whatever a host says of another's instance is refused, and changes nothing")
+    /// The methods that the conductor serves, as it says itself.
+    private func served(by plane: ControlPlane, asked host: PlayedHost) async throws -> Set<String> {
+        let response = try await plane.http.send(
+            ClientRequest(
+                method: .post, url: plane.url + "/rpc",
+                headers: [
+                    "X-Apus-Peer": "host:\(host.name)",
+                    "Authorization": "Bearer \(host.state.withLock { $0.secret })",
+                ], body: .bytes(Array(#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#.utf8))))
+        let methods = try JSON(parsing: response.body)["result"]?["methods"]?.list
+        return Set(try #require(methods).compactMap { $0["name"]?.text })
+    }
+
+    @Test("Whatever a host says of another's things is refused by every method there is, logged, and changes nothing")
     func others() async throws {
+        let log = LogLines.shared
         try await ControlPlane.with { plane in
             let one = try await plane.addHost("one")
             let made = try await plane.create()
@@ -149,20 +122,50 @@ struct HostRightsTests {
             _ = try await plane.database.instances.update(
                 instance.id, now: WallClock.now(), migrations: [.insert(record)]
             ) { _ in }
-            let migration = try await plane.database.migrations.find(Self.migration)
-            for attempt in attempts(two, of: one.name, instance, task: made.task) {
+            let before = try await State(plane, of: instance.id, on: one.name, made.task, said: two.name)
+            let attempts = try await attempts(two, of: one.name, instance, task: made.task)
+            #expect(
+                try await served(by: plane, asked: two) == Set(attempts.map(\.method)),
+                "each method that is served has a case here, and no other")
+            for attempt in attempts {
+                let request = RequestScope.makeID()
                 do {
-                    try await attempt.call()
+                    try await RequestScope.$current.withValue(request) { try await attempt.call() }
                     Issue.record("\(attempt.name) was taken")
                 } catch let failure as Failure {
-                    #expect([.forbidden, .notFound].contains(failure.kind), "\(attempt.name): \(failure)")
+                    // Of an instance that is elsewhere a host learns no more than of one that there is not.
+                    let isHidden = attempt.method == GetHostInstance.name
+                    #expect(failure.kind == (isHidden && attempt.name.hasSuffix("as itself") ? .notFound : .forbidden))
                 }
+                let lines = log.lines { $0.contains(request.rawValue) }
+                #expect(
+                    lines.contains { line in
+                        (line.contains(" WARNING ") || line.contains(" NOTICE ")) && line.contains("peer=host:two")
+                            && line.contains("method=\(attempt.method)")
+                    },
+                    "\(attempt.name): not in the log: \(lines)")
             }
-            #expect(try await plane.database.instances.find(instance.id) == instance)
-            #expect(try await plane.database.migrations.find(Self.migration) == migration)
-            #expect(try await plane.database.reports.find(task: made.task, host: two.name) == nil)
+            #expect(try await State(plane, of: instance.id, on: one.name, made.task, said: two.name) == before)
             await one.stop()
             await two.stop()
+        }
+    }
+
+    /// What none of it may change.
+    private struct State: Equatable {
+        let instance: Instance?
+        let migration: MigrationRecord?
+        let host: HostReport?
+        let manifest: String?
+        let hasReport: Bool
+
+        init(_ plane: ControlPlane, of id: InstanceID, on one: HostName, _ task: TaskID, said by: HostName) async throws
+        {
+            instance = try await plane.database.instances.find(id)
+            migration = try await plane.database.migrations.find(HostRightsTests.migration)
+            host = try await plane.database.hosts.find(one)?.report
+            manifest = try await plane.database.credentials.manifest(of: one)
+            hasReport = try await plane.database.reports.find(task: task, host: by) != nil
         }
     }
 }

@@ -53,6 +53,21 @@ struct LogTests {
         #expect(value.logText == expected)
     }
 
+    @Test("Who observes sees each line that is written, and none that is below the minimum")
+    func observers() async {
+        let id = RequestScope.makeID()
+        let (stream, sink) = AsyncStream.makeStream(of: String.self)
+        LogSystem.observe { line in
+            if line.contains(id.rawValue) { sink.yield(line) }
+        }
+        Logger("test").warning("seen", ["id": id.rawValue])
+        #expect(!LogSystem.isEnabled(.trace))
+        Logger("test").trace("not seen", ["id": id.rawValue])
+        sink.finish()
+        let lines = await stream.reduce(into: []) { $0.append($1) }
+        #expect(lines.count == 1 && lines.first?.hasSuffix("WARNING test: seen id=\(id.rawValue)") == true)
+    }
+
     @Test(
         "Levels are read by name", arguments: [("WARN", LogLevel.warning), ("debug", .debug), ("Critical", .critical)])
     func levels(name: String, expected: LogLevel) {
