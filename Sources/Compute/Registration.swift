@@ -11,16 +11,20 @@ struct Registration: Sendable {
 
     let host: HostName
     let client: RPCClient
+    /// Between two attempts where none can succeed before somebody has upgraded something.
+    let patience: Duration
     private let log = Logger("agent")
 
-    init(host: HostName, client: RPCClient) { (self.host, self.client) = (host, client) }
+    init(host: HostName, client: RPCClient, patience: Duration = Self.patience) {
+        (self.host, self.client, self.patience) = (host, client, patience)
+    }
 
     /// Ends when a conductor has taken it, or by cancellation.
     func run(_ manifest: PeerManifest) async {
         var attempt = 0
         var generator = SystemRandomNumberGenerator()
         while !Task.isCancelled {
-            var pause = Self.patience
+            var pause = patience
             do {
                 let answer = try await client.call(RegisterAgent.self, .init(host: host, manifest: manifest))
                 return log.info(

@@ -19,6 +19,7 @@ final class FakeConductor: Sendable {
         /// How often one instance was asked for.
         var instancesFetched = 0
         var heartbeats: [Heartbeat.Params] = []
+        var refusedHeartbeats = 0
         var downloads = 0
         /// The bytes that came whole, by image.
         var uploads: [String: [UInt8]] = [:]
@@ -96,7 +97,10 @@ final class FakeConductor: Sendable {
         let server = RPCServer(
             name: "conductor", verifier: HostVerifier(), idempotency: MemoryIdempotencyStore(), now: WallClock.now)
         server.register(Heartbeat.self, allowed: [.host]) { params, _ in
-            if let refusal = self.state.withLock({ $0.script.heartbeatRefusal }) { throw refusal }
+            if let refusal = self.state.withLock({ $0.script.heartbeatRefusal }) {
+                self.hear { $0.refusedHeartbeats += 1 }
+                throw refusal
+            }
             if self.state.withLock({ $0.script.mustAnswer && !$0.script.evacuated.isEmpty }) {
                 return Heartbeat.Result(now: WallClock.now(), mustAnswer: true)
             }
