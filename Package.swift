@@ -162,7 +162,7 @@ let package = Package(
         tests("RPCTests", ["RPC", "HTTP", "Crypto", "Model", "Telemetry"], excluding: ["Fixtures"]),
         tests("SQLiteTests", ["SQLite", "SQL", "Model", "Telemetry"]),
         tests("AMQPTests", ["AMQP"]),
-        tests("PostgreSQLTests", ["PostgreSQL", "PostgreSQLServer", "SQL"]),
+        tests("PostgreSQLTests", ["PostgreSQL", "PostgreSQLServer", "Model", "SQL"]),
         tests("TasksTests", ["Tasks", "Model", "Telemetry"]),
         tests("TaskStoreTests", ["TaskStore", "Model", "RPC", "SQL", "SQLite", "PostgreSQL", "PostgreSQLServer", "Tasks"]),
         tests("LibvirtTests", ["Libvirt", "XML"]),
@@ -182,13 +182,13 @@ let package = Package(
             excluding: ["Golden", "Capabilities"]),
         tests("DatabaseTests", ["Database", "PostgreSQLServer", "SQL", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Crypto", "HTTP", "Model", "Configuration"]),
-        tests("ConductorTests", ["Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
+        tests("ConductorTests", ["ComputeAPI", "Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
-            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "Tasks", "Scheduling", "Model", "Configuration", "Crypto", "Telemetry"]),
+            ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "SQL", "SQLite", "Tasks", "Scheduling", "Model", "Configuration", "Crypto", "Telemetry"]),
         tests("PlacementTests", ["Placement", "Database", "HTTP", "Model"]),
         tests("SimulationTests", ["Simulation", "HTTP", "RPC", "Model", "Telemetry"]),
-        tests("CommandLineTests", ["CommandLine", "Configuration", "Scheduling", "HTTP", "Model"]),
+        tests("CommandLineTests", ["CommandLine", "Configuration", "Scheduling", "HTTP", "Database", "Model", "Simulation"]),
         tests(
             "SystemTests",
             [

@@ -18,10 +18,22 @@
         }
 
         private let last = Mutex<Look?>(nil)
+        private let instant: @Sendable () -> ContinuousClock.Instant
+        private let machine: Now
+
+        /// - Parameters:
+        ///   - instant: this machine's monotonic clock.
+        ///   - machine: this machine's clock, believed as long as there is nothing else.
+        init(
+            instant: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now },
+            machine: @escaping Now = WallClock.now
+        ) {
+            (self.instant, self.machine) = (instant, machine)
+        }
 
         /// Notes what the server answered to a question that was sent at `start`.
         func note(_ microseconds: Int64, askedAt start: ContinuousClock.Instant) {
-            let end = ContinuousClock.now
+            let end = instant()
             last.withLock { last in
                 guard last == nil || end - start <= Self.precision else { return }
                 last = Look(server: Timestamp(microseconds: microseconds), at: start + (end - start) / 2)
@@ -30,8 +42,8 @@
 
         /// The server's time now; this machine's before the first answer.
         func now() -> Timestamp {
-            guard let look = last.withLock({ $0 }) else { return WallClock.now() }
-            return look.server + (ContinuousClock.now - look.at)
+            guard let look = last.withLock({ $0 }) else { return machine() }
+            return look.server + (instant() - look.at)
         }
     }
 #endif

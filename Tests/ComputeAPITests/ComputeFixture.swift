@@ -26,14 +26,16 @@ struct ComputeFixture: Sendable {
         func advance(by duration: Duration) { moment.withLock { $0 = $0 + duration } }
     }
 
-    /// - Parameter settings: nobody here carries tasks through, so their end is not waited for unless a test says so.
+    /// - Parameters:
+    ///   - settings: nobody here carries tasks through, so their end is not waited for unless a test says so.
+    ///   - path: the database's file; in memory where there is none.
     init(
         settings: APISettings = APISettings(operationPatience: .zero),
-        conductor: ConductorLink = ComputeFixture.conductor()
+        conductor: ConductorLink = ComputeFixture.conductor(), path: String? = nil
     ) async throws {
         let clock = Clock()
         self.clock = clock
-        database = try await ControlDatabase.open(path: nil) { Self.start }
+        database = try await ControlDatabase.open(path: path) { Self.start }
         images = database.images
         executor = BlockingExecutor(name: "keys", threads: 1)
         try await images.insert(

@@ -37,20 +37,37 @@ public final class PostgreSQLServer: Sendable {
 
     /// Ends every connection to the database at `url`, as a server does that is shut down.
     public func endConnections(to url: String) async throws {
-        let name = url.dropFirst("postgresql://apus@/".count).prefix { $0 != "?" }
-        try await execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '\(name)'")
+        try await execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '\(name(of: url))'")
     }
 
-    /// Runs a statement as an administrator, in a database of its own.
-    public func execute(_ sql: String) async throws {
+    /// Runs statements as an administrator, in a database of its own unless another is named.
+    public func execute(_ sql: String, in database: String = "postgres") async throws {
         let tool = Process()
         tool.executableURL = URL(fileURLWithPath: programs + "/psql")
         tool.arguments = [
             "--host", folder, "--username", "apus", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1",
-            "--output", "/dev/null", "--command", sql, "postgres",
+            "--output", "/dev/null", "--command", sql, database,
         ]
         let status = try await tool.ended()
         guard status == 0 else { throw Failure(description: "psql ended with \(status)") }
+    }
+
+    /// Lets the sessions that begin from now on in the database at `url` see a clock that is so many seconds ahead of this
+    /// machine's, as if the server were on another one. What they create stands in the schema `public`, as ever.
+    public func setClock(of url: String, by seconds: Int) async throws {
+        try await execute(
+            """
+            CREATE SCHEMA clock;
+            CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+                'SELECT pg_catalog.clock_timestamp() + make_interval(secs => \(seconds))';
+            GRANT USAGE ON SCHEMA clock TO PUBLIC;
+            """, in: name(of: url))
+        // What stands before `pg_catalog` hides what is in it; objects are made in the first schema that is not `clock`.
+        try await execute("ALTER DATABASE \(name(of: url)) SET search_path = public, clock, pg_catalog")
+    }
+
+    private func name(of url: String) -> String {
+        String(url.dropFirst("postgresql://apus@/".count).prefix { $0 != "?" })
     }
 
     private static let script = """
