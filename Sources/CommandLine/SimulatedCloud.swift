@@ -208,12 +208,13 @@ struct SimulatedCloud: Sendable {
         (result.kills, result.failovers) = await killer.value
         result.usages = usages(since: before, over: result.elapsed)
         (result.accepted, result.refused) = (accepted.ids.count, accepted.refused)
+        (result.deletionsAccepted, result.unsent) = (accepted.deletions.count, accepted.unsent)
         say("waiting for what is under way")
         try await settle(fleet, database)
         result.hosts = fleet.counts
         if plan.burst > 0, let last = fleet.lastClaim { result.burstSeconds = last.since(began) / .seconds(1) }
         if plan.database == nil { result.databaseMiB = databaseSize() }
-        try await SimulationAudit(database: database, fleet: fleet).run(accepted.ids, into: &result)
+        try await SimulationAudit(database: database, fleet: fleet).run(accepted, into: &result)
         played.cancel()
         await played.value
         await http.shutdown()

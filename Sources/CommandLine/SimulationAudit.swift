@@ -11,9 +11,10 @@ struct SimulationAudit: Sendable {
     let fleet: SimulatedFleet
 
     /// Looks at every server that was accepted, at every host, and at the database's own rules.
-    func run(_ accepted: [InstanceID], into result: inout SimulationResult) async throws {
+    func run(_ accepted: SimulationLoad.Accepted, into result: inout SimulationResult) async throws {
         var problems: [String] = []
-        for id in accepted {
+        let deletions = Set(accepted.deletions)
+        for id in accepted.ids {
             guard let instance = try await database.instances.find(id, includeDeleted: true) else {
                 problems.append("server \(id) was accepted, and is not there")
                 continue
@@ -26,7 +27,9 @@ struct SimulationAudit: Sendable {
             default: problems.append("server \(id) is \(instance.vmState.rawValue)")
             }
             if let state = instance.taskState { problems.append("server \(id) is still \(state.rawValue)") }
-            for action in try await database.actions.list(id) {
+            let actions = try await database.actions.list(id)
+            if deletions.contains(id), let lost = Self.lostDeletion(of: instance, actions) { problems.append(lost) }
+            for action in actions {
                 guard let end = action.finishedAt else {
                     problems.append("the \(action.kind.rawValue) of server \(id) has no end")
                     continue
@@ -51,6 +54,15 @@ struct SimulationAudit: Sendable {
             problems = problems.prefix(Self.mostProblems) + ["and \(problems.count - Self.mostProblems) more"]
         }
         result.problems = problems
+    }
+
+    /// What is wrong where a deletion was accepted: it has its end, or says why it has none.
+    static func lostDeletion(of instance: Instance, _ actions: [InstanceAction]) -> String? {
+        guard let deletion = actions.first(where: { $0.kind == .delete }) else {
+            return "the deletion of server \(instance.id) was accepted, and is not on record"
+        }
+        guard instance.vmState != .deleted, deletion.finishedAt != nil, deletion.message == nil else { return nil }
+        return "the deletion of server \(instance.id) has ended, and the server is \(instance.vmState.rawValue)"
     }
 
     private func hosts() async throws -> [String] {

@@ -8,6 +8,10 @@ internal import Telemetry
 final class SimulationLoad: Sendable {
     struct Accepted: Sendable {
         var ids: [InstanceID] = []
+        /// Those whose deletion was accepted.
+        var deletions: [InstanceID] = []
+        /// Launches that the rate asked for and that were never sent, because too many requests had no answer yet.
+        var unsent = 0
         /// Requests that were refused, by HTTP status; 0 for those that found nobody.
         var refused: [Int: Int] = [:]
         /// Requests under way.
@@ -45,12 +49,13 @@ final class SimulationLoad: Sendable {
         }
         try await withThrowingDiscardingTaskGroup { group in
             let start = ContinuousClock.now
-            var launched = 0
+            var (launched, wanted) = (0, 0)
+            defer { accepted.withLock { $0.unsent = wanted - launched } }
             var due: [(at: ContinuousClock.Instant, id: InstanceID)] = []
             while true {
                 let passed = ContinuousClock.now - start
                 if passed >= .seconds(plan.seconds) { break }
-                let wanted = Int(passed / .seconds(1) * Double(plan.rate))
+                wanted = Int(passed / .seconds(1) * Double(plan.rate))
                 while launched < wanted, accepted.withLock({ $0.open }) < Self.concurrency {
                     launched += 1
                     accepted.withLock { $0.open += 1 }
@@ -104,6 +109,7 @@ final class SimulationLoad: Sendable {
     private func delete(_ id: InstanceID) async throws {
         do {
             _ = try await client.request(.delete, .compute, "/servers/\(id)")
+            accepted.withLock { $0.deletions.append(id) }
         } catch let error as APIError {
             // It stays then, and the audit counts it as what it is.
             accepted.withLock { $0.refused[error.status, default: 0] += 1 }

@@ -13,6 +13,10 @@ struct SimulationResult: Sendable {
 
     var plan: SimulationPlan
     var accepted = 0
+    /// Deletions that were accepted.
+    var deletionsAccepted = 0
+    /// Launches that the asked rate would have had, and for which too many others had no answer yet.
+    var unsent = 0
     /// Requests that were refused, by HTTP status.
     var refused: [Int: Int] = [:]
     var active = 0
@@ -49,6 +53,18 @@ struct SimulationResult: Sendable {
         failures.append(failure)
     }
 
+    /// Signs of life that came to nothing, or did not come when they were due.
+    var dropped: Int { hosts.lostHeartbeats + hosts.lateHeartbeats + hosts.failedReports }
+
+    /// Servers that became active, a second.
+    var launchesPerSecond: Double { Double(active) / max(elapsed, 0.001) }
+
+    /// With the rate that was asked for: there are never more than that.
+    private var launchRate: String {
+        let reached = fixed(launchesPerSecond, 1)
+        return plan.burst > 0 ? reached : "\(reached) of \(plan.rate) asked for"
+    }
+
     private var rows: [(String, String)] {
         var rows = [
             ("hosts", "\(plan.hosts)"), ("launches asked for", "\(accepted + refused.values.reduce(0, +))"),
@@ -61,10 +77,11 @@ struct SimulationResult: Sendable {
             ),
             ("became active", "\(active)"),
             ("ended in error", ([String(failed)] + failures).joined(separator: "; ")),
-            ("launches/s", fixed(Double(active) / max(elapsed, 0.001), 1)),
+            ("launches/s", launchRate), ("launches that could not be sent", "\(unsent)"),
+            ("deletions accepted", "\(deletionsAccepted)"),
             ("launch p50, p99 [ms]", spread(launches)), ("deletion p50, p99 [ms]", spread(deletions)),
             ("heartbeats", "\(hosts.heartbeats), lost \(hosts.lostHeartbeats), late \(hosts.lateHeartbeats)"),
-            ("reports", "\(hosts.reports), failed \(hosts.failedReports)"),
+            ("reports", "\(hosts.reports), failed \(hosts.failedReports)"), ("signs of life dropped", "\(dropped)"),
             ("builds failed on hosts", "\(hosts.failedBuilds)"), ("builds refused by hosts", "\(hosts.refusedBuilds)"),
             ("agents that died", "\(hosts.deaths)"), ("conductors that were killed", "\(kills)"),
         ]
@@ -94,7 +111,9 @@ struct SimulationResult: Sendable {
             "seed": .integer(Int64(bitPattern: plan.settings.seed)), "hosts": .integer(Int64(plan.hosts)),
             "accepted": .integer(Int64(accepted)), "active": .integer(Int64(active)),
             "failed": .integer(Int64(failed)), "failures": .array(failures.map { .string($0) }),
-            "launches_per_second": .number(Double(active) / max(elapsed, 0.001)),
+            "launches_per_second": .number(launchesPerSecond),
+            "asked_per_second": plan.burst > 0 ? .null : .integer(Int64(plan.rate)), "unsent": .integer(Int64(unsent)),
+            "deletions_accepted": .integer(Int64(deletionsAccepted)), "dropped": .integer(Int64(dropped)),
             "refused": .object(
                 Dictionary(uniqueKeysWithValues: refused.map { ("\($0.key)", .integer(Int64($0.value))) })),
             "heartbeats": .integer(Int64(hosts.heartbeats)), "lost_heartbeats": .integer(Int64(hosts.lostHeartbeats)),

@@ -24,7 +24,7 @@ extension SimulatedFleet {
     }
 
     /// A guest's build takes about as long as the settings say, its removal a quarter of that.
-    private func duration(
+    func duration(
         of kind: HostState.Operation.Kind, using generator: inout SeededGenerator
     ) -> Duration {
         let (first, second) = (Double.random(in: 0..<1, using: &generator), Double.random(in: 0..<1, using: &generator))

@@ -8,7 +8,7 @@ import Testing
 @testable import Simulation
 
 /// A conductor that only listens, and the fleet that speaks to it.
-private final class Play: Sendable {
+final class Play: Sendable {
     struct Heard: Sendable {
         var operations: [ReportOperation.Params] = []
         var hosts: [HostReport] = []
