@@ -56,7 +56,7 @@ extension InstanceLedger {
             (instance.move, instance.fault) = (nil, nil)
             instance.settle()
         } migrations: { move in
-            [.status(move.migration, .confirmed)]
+            [.verdict(move.migration, .confirmed)]
         }
     }
 
@@ -68,7 +68,7 @@ extension InstanceLedger {
             instance.fault = nil
             instance.settle()
         } migrations: { move in
-            [.status(move.migration, .reverted)]
+            [.verdict(move.migration, .reverted)]
         }
     }
 

@@ -94,7 +94,38 @@ struct LapsedInstances: Sendable {
                 change: { $0.move?.decision = .confirm }
             ) { MoveTaskState(instance: $0, migration: move.migration) }
         }
+        try await giveUp(now: now)
         return count
+    }
+
+    /// What is in ERROR when its time is over is not confirmed: its migration ends in error. The instance keeps its move,
+    /// so that its user may still go back, or an administrator give them the choice again.
+    private func giveUp(now: Timestamp) async throws {
+        for instance in try await database.instances.idle(in: .error) {
+            guard let move = instance.move, move.type.isVerified, let since = move.finishedAt,
+                now.since(since) >= confirmAfter,
+                // While it is being decided the decision has the last word.
+                try await database.migrations.find(move.migration)?.status == .finished
+            else { continue }
+            let reason = "the instance was in ERROR when its resize_confirm_window was over"
+            do {
+                _ = try await database.instances.update(
+                    instance.id, generation: instance.fence.generation, now: now,
+                    migrations: [.status(move.migration, .error, failure: reason)]
+                ) { current in
+                    guard current.vmState == .error, current.taskState == nil, current.deletedAt == nil else {
+                        throw Overtaken()
+                    }
+                }
+            } catch StoreError.conflict {
+                continue
+            } catch is Overtaken {
+                continue
+            }
+            log.warning(
+                "a move is not confirmed, for its instance is in ERROR",
+                ["instance": instance.id, "migration": move.migration.rawValue])
+        }
     }
 
     /// Pulls the plug of guests that were asked to reboot, and have not by then.

@@ -29,6 +29,9 @@ public enum MigrationWrite: Sendable {
     case insert(MigrationRecord)
     /// Nothing when there is none of that id, or it is over.
     case change(MigrationID, @Sendable (inout MigrationRecord) -> Void)
+    /// What has become of one by its user's word. Counts for one that was in error before, too, whose instance had kept
+    /// the choice.
+    case verdict(MigrationID, MigrationStatus)
     /// Writes down what a host that was given up is to know of an evacuation when it returns.
     case evacuation(EvacuationRecord)
     /// Nothing of that evacuation counts.
@@ -169,6 +172,13 @@ public struct MigrationStore: Sendable {
         case .insert(var migration):
             guard try find(migration.id, connection) == nil else { return }
             migration.number = try Counter.migrationNumber.next(connection)
+            try save(migration, connection)
+        case .verdict(let id, let status):
+            guard var migration = try find(id, connection), !migration.status.isOver || migration.status == .error
+            else {
+                return
+            }
+            (migration.status, migration.failure, migration.updatedAt) = (status, nil, now)
             try save(migration, connection)
         case .change(let id, let change):
             guard var migration = try find(id, connection), !migration.status.isOver else { return }
