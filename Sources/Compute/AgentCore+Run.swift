@@ -131,7 +131,7 @@ extension AgentCore {
             cacheLifetime: configuration[ComputeOptions.metadataCacheExpiration])
     }
 
-    private func heartbeats() -> Heartbeats {
+    func heartbeats() -> Heartbeats {
         Heartbeats(
             host: identity.host, uuid: hostUUID, interval: configuration[ComputeOptions.reportInterval],
             journal: journal,

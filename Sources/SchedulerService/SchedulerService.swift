@@ -15,7 +15,7 @@ public final class SchedulerService: Sendable {
     private let server: HTTPServer
     private let conductor: RPCClient
     private let connections: HTTPClient
-    private let table: HostTable
+    let table: HostTable
     private let attestation: Attestation?
     private let log = Logger("scheduler")
 
