@@ -227,6 +227,11 @@ static inline int apus_allocate_keeping_size(int fd, int64_t length) {
     return (int)syscall(SYS_fallocate, fd, 1, (int64_t)0, length);
 }
 
+// Gives the blocks of a part back: it reads as zeros, and the size stays.
+static inline int apus_punch_hole(int fd, int64_t offset, int64_t length) {
+    return (int)syscall(SYS_fallocate, fd, 3, offset, length);
+}
+
 // Makes the whole target share the source's blocks, where the file system can: 0, or -1 with errno.
 static inline int apus_clone_file(int target, int source) { return ioctl(target, 0x40049409ul, source); }
 

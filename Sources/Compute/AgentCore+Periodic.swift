@@ -43,9 +43,18 @@ extension AgentCore {
                     "image_cache_manager", interval: configuration[ComputeOptions.imageCacheInterval],
                     run: { try await driver.tidyImageCache() }),
                 PeriodicTask(
+                    "limit_console_logs", interval: configuration[ComputeOptions.consoleLogInterval],
+                    run: { try await limitConsoleLogs() }),
+                PeriodicTask(
                     "trim_journal", interval: configuration[ComputeOptions.journalTrimInterval],
                     run: { try await trim(at: journal.now()) }),
             ], of: "agent", fuzz: configuration[ComputeOptions.periodicFuzzyDelay])
+    }
+
+    private func limitConsoleLogs() async throws {
+        let guests = try await journal.guests().map(\.id)
+        try await driver.limitConsoleLogs(
+            of: guests, to: Int64(configuration[ComputeOptions.consoleLogLimitMiB]) << 20)
     }
 
     /// The audit of the host: claims against guests, the host measured anew and reported, operations that nobody runs

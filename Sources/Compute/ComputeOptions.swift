@@ -25,6 +25,13 @@ public enum ComputeOptions {
     public static let imageCacheInterval = Option(
         "image_cache", "manager_interval", default: Duration.seconds(2_400),
         help: "Time between looks for images in the cache that nothing uses. 0: 60 s; negative: none.")
+    public static let consoleLogInterval = Option(
+        "compute", "console_log_limit_interval", default: Duration.seconds(300),
+        help: "Time between looks at how much the guests' console logs take. 0: 60 s; negative: none.")
+    public static let consoleLogLimitMiB = Option(
+        "compute", "console_log_limit_mb", default: 16,
+        help: "MiB that a guest's console log may take; of one that takes more the last half is kept.",
+        check: { (1...65_536).contains($0) ? nil : "1 to 65536" })
     public static let periodicFuzzyDelay = Option(
         "DEFAULT", "periodic_fuzzy_delay", default: Duration.seconds(60),
         help: "The first run of a periodic task comes after a random part of this.",
@@ -190,7 +197,7 @@ public enum ComputeOptions {
             myIP.erased, reportInterval.erased, updateResourcesInterval.erased,
             syncPowerStateInterval.erased, instanceDeleteInterval.erased, imageCacheInterval.erased,
             periodicFuzzyDelay.erased, CommonOptions.periodicEnable.erased, maximumDeleteAttempts.erased,
-            healNetworkInterval.erased,
+            healNetworkInterval.erased, consoleLogInterval.erased, consoleLogLimitMiB.erased,
             maxConcurrentBuilds.erased, maxConcurrentSnapshots.erased, maxConcurrentLiveMigrations.erased,
             shutdownTimeout.erased, waitSoftReboot.erased,
             cpuAllocationRatio.erased,

@@ -148,12 +148,17 @@ extension FakeDriver {
         return LiveSockets(paths: Dictionary(uniqueKeysWithValues: paths), owner: nil)
     }
 
-    public func hasLeft(_ id: InstanceID, isRunning: Bool) async throws -> Bool {
-        try await perform(.hasLeft, id) { state in
-            guard state.domains[id] != nil else { return true }
-            if isRunning, state.domains[id]?.powerState == .paused { state.domains[id]?.powerState = .running }
-            return false
+    public func departure(_ id: InstanceID, isRunning: Bool) async throws -> Departure {
+        try await perform(.departure, id) { state in
+            guard let domain = state.domains[id] else { return .left }
+            guard domain.isOn else { return .unknown }
+            if isRunning, domain.powerState == .paused { state.domains[id]?.powerState = .running }
+            return .stayed
         }
+    }
+
+    public func hasArrived(_ id: InstanceID) async throws -> Bool {
+        try await perform(.hasArrived, id) { state in state.domains[id] != nil }
     }
 
     public func removeLiveSockets(of migration: MigrationID) async throws { live.end(migration) }

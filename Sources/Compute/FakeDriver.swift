@@ -12,7 +12,7 @@ public final class FakeDriver: VirtDriver {
 
     public let host: FakeHost
     public let events: AsyncStream<GuestEvent>
-    private let hostCapacity: HostCapacity
+    private let hostCapacity: Mutex<HostCapacity>
     private let booted: ContinuousClock.Instant
     private let eventSink: AsyncStream<GuestEvent>.Continuation
     private let script = Mutex(FakeScript())
@@ -28,7 +28,7 @@ public final class FakeDriver: VirtDriver {
         self.host = host
         live = FakeLive(folder: socketFolder)
         self.hook = hook
-        hostCapacity = capacity
+        hostCapacity = Mutex(capacity)
         booted = .now
         (events, eventSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4_096))
     }
@@ -81,6 +81,9 @@ public final class FakeDriver: VirtDriver {
         eventSink.yield(.changed(id))
     }
 
+    /// Makes the host another: what is plugged into it, taken offline or mounted while it runs.
+    public func changeCapacity(_ change: (inout HostCapacity) -> Void) { hostCapacity.withLock { change(&$0) } }
+
     /// Removes a guest's domain as somebody at the host could, and tells it.
     public func guestVanished(_ id: InstanceID) {
         host.change { _ = $0.domains.removeValue(forKey: id) }
@@ -100,7 +103,7 @@ public final class FakeDriver: VirtDriver {
 
     public func capacity() async throws -> HostCapacity {
         try await perform(.capacity, nil) { _ in }
-        var capacity = hostCapacity
+        var capacity = hostCapacity.withLock { $0 }
         capacity.uptimeSeconds = capacity.uptimeSeconds.map { $0 + (ContinuousClock.now - booted).components.seconds }
         return capacity
     }
@@ -217,6 +220,15 @@ public final class FakeDriver: VirtDriver {
             state.injectedFiles.removeValue(forKey: id)
             state.rescueDisks.removeValue(forKey: id)
             state.consoles.removeValue(forKey: id)
+        }
+    }
+
+    public func limitConsoleLogs(of guests: [InstanceID], to limit: Int64) async throws {
+        try await perform(.limitConsoleLogs, nil) { state in
+            for id in guests {
+                guard let console = state.consoles[id], console.count > limit else { continue }
+                state.consoles[id] = Array(console.suffix(Int(limit / 2)))
+            }
         }
     }
 

@@ -5,7 +5,7 @@ public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case start, capacity, hostMetrics, guestBridges, guestOnBridge, hostDevices, guests, observe
     case mediatedDeviceParents, createMediatedDevices, removeMediatedDevices
     case prepareImage, plugNetwork, unplugNetwork, createDisks, removeDisks, writeConfigDrive
-    case tidyImageCache
+    case tidyImageCache, limitConsoleLogs
     case define, powerOn, powerOff, softReboot, undefine, consoleLog
     case pause, unpause, suspend, resume, discardSavedMemory, createRescueDisks, removeRescueDisks
     case setPassword, pingGuestAgent, plugInterface, attachInterface, detachInterface, unplugInterface
@@ -13,7 +13,8 @@ public enum DriverCall: String, Sendable, Hashable, CaseIterable {
     case takeSnapshot, readSnapshot, removeSnapshot, snapshots
     case setAside, bringBack, removeSetAside, listSetAside, setAsideFiles, readSetAside, takeOverDisks, adoptNetwork
     case removeTakenOver, leaveNetwork, seesDisks, beginTakingIn
-    case offerGuest, withdrawOffer, receiveGuest, sendGuest, guestLeaves, sendEnds, forceGuest, goOn, hasLeft
+    case offerGuest, withdrawOffer, receiveGuest, sendGuest, guestLeaves, sendEnds, forceGuest, goOn, departure
+    case hasArrived
 }
 
 /// Where in a call a `FakeDriver` is.

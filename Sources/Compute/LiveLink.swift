@@ -36,6 +36,10 @@ struct AgentLivePeer: LivePeer {
 
     func go() async throws { _ = try await link.ask("go", method: .post) }
 
+    func hasArrived() async throws -> Bool {
+        try link.decode(LiveStanding.self, try await link.ask("standing").body).hasArrived
+    }
+
     func listen(_ plan: LivePlan, while body: @Sendable () async throws -> Void) async throws {
         let executor = executor
         guard let port = plan.answer.port, let end = link.source.url.lastIndex(of: ":") else {

@@ -88,6 +88,17 @@ public struct LivePlan: Sendable, Hashable {
     }
 }
 
+/// What a source's hypervisor knows of a guest that was being sent.
+public enum Departure: Sendable, Hashable {
+    /// It is at the destination, and nowhere here any more.
+    case left
+    /// It is here, and on.
+    case stayed
+    /// It is off here, and the hypervisor does not know that it has gone: it was started anew in the very moment, or the
+    /// guest has ended by itself. What the destination has is the answer.
+    case unknown
+}
+
 /// The other host of a live migration, by its agent. Every call throws `Failure`, retriable where the other host may be
 /// there again soon.
 public protocol LivePeer: Sendable {
@@ -99,6 +110,8 @@ public protocol LivePeer: Sendable {
     func answer() async throws -> LiveAnswer
     /// Has the destination's guest go on, of which the source has nothing any more.
     func go() async throws
+    /// Whether the destination has all of the guest. It says so for as long as it has it, also where nothing is open any more.
+    func hasArrived() async throws -> Bool
     /// Listens at the plan's sockets for as long as `body` runs, and carries each connection to the destination's end of the
     /// channel.
     func listen(_ plan: LivePlan, while body: @Sendable () async throws -> Void) async throws
@@ -135,8 +148,10 @@ public protocol LiveDriver: Sendable {
         gone: @escaping @Sendable () async -> Void
     ) async throws
     /// Finds out where a guest is that was being sent when nobody listened any more: ends what is under way, and has it go on
-    /// where it is here and `isRunning`. `true` when it is at the destination, and nowhere here any more.
-    func hasLeft(_ id: InstanceID, isRunning: Bool) async throws -> Bool
+    /// where it is here and `isRunning`.
+    func departure(_ id: InstanceID, isRunning: Bool) async throws -> Departure
+    /// Whether all of a guest that was being sent to this host is here.
+    func hasArrived(_ id: InstanceID) async throws -> Bool
     /// Has a guest that is being sent go over soon; whether by post-copy. `.conflict` when none is being sent.
     func forceGuest(_ id: InstanceID) async throws -> Bool
     /// Lets a guest that has come over go on, unless it stood still before. `.notFound` when it is not here.

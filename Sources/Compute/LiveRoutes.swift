@@ -6,8 +6,9 @@ internal import RPC
 internal import Telemetry
 
 /// What agents say to each other in a live migration. At the source: the guest's offer, and files that go with it. At the
-/// destination: what it is ready for, and the word that the guest may go on. All over TLS with a certificate of this cloud on both sides, with a ticket that the conductor made for
-/// this one migration, and only while this host has it open.
+/// destination: what it is ready for, the word that the guest may go on, and whether it is there. All over TLS with a
+/// certificate of this cloud on both sides, with a ticket that the conductor made for this one migration, and all but the
+/// last only while this host has it open.
 struct LiveRoutes: Sendable {
     let host: HostName
     let conductorSecretHash: String
@@ -51,6 +52,9 @@ struct LiveRoutes: Sendable {
                 return .json(200, Array(try JSONEncoder().encode(answer)))
             }
         }
+        router.on(.get, "/live/{migration}/{instance}/standing") { request in
+            try await routes.answer(request) { try await routes.standing($0) }
+        }
         router.on(.post, "/live/{migration}/{instance}/go") { request in
             try await routes.answer(request) { move in
                 guard routes.gates.answer(move.instance, of: move.migration) != nil else { throw Self.nothing(move) }
@@ -58,6 +62,13 @@ struct LiveRoutes: Sendable {
                 return HTTPResponse(204)
             }
         }
+    }
+
+    /// Whether a guest is here for good. Whoever shows the ticket of its migration may know it, also when the end at which it
+    /// came in is closed: a source that has lost sight of it has nobody else to ask.
+    private func standing(_ move: TicketedMove) async throws -> HTTPResponse {
+        let standing = LiveStanding(hasArrived: try await driver.hasArrived(move.instance))
+        return .json(200, Array(try JSONEncoder().encode(standing)))
     }
 
     private func requireOffered(_ move: TicketedMove) throws(Failure) {
@@ -73,6 +84,11 @@ struct LiveRoutes: Sendable {
     ) async throws -> HTTPResponse {
         try await TicketedMove.answer(request, conductorSecretHash: conductorSecretHash, log) { try await body($0) }
     }
+}
+
+/// What a destination says of the guest that is to come.
+struct LiveStanding: Sendable, Hashable, Codable {
+    var hasArrived: Bool
 }
 
 /// A socket that is closed when nobody has it any more.

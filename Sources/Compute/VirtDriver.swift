@@ -190,6 +190,8 @@ public protocol VirtDriver: LiveDriver {
     func removeDisks(_ id: InstanceID) async throws
     /// Removes from the image cache what nothing uses any more. Seconds, on a slow file system more.
     func tidyImageCache() async throws
+    /// Has none of the guests' console logs take more than `limit` bytes: of one that does the last half stays.
+    func limitConsoleLogs(of guests: [InstanceID], to limit: Int64) async throws
     /// Writes the guest's config drive; that of the rescue when it is being rescued.
     func writeConfigDrive(_ guest: GuestSpecification, secrets: ConfigDriveSecrets) async throws
     /// Defines the domain from the record; replaces a definition of ours. With a rescue image the guest boots from the

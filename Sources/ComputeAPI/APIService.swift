@@ -57,13 +57,14 @@ public final class APIService: Sendable {
             tickets: ImageTicketAuthority(secret: secret[ImageTicketAuthority.settingName] ?? []),
             transferTimeout: configuration[ImageOptions.transferTimeout], now: now)
         try await images.recover()
+        var settings = APISettings(
+            configuration, serviceDownTime: configuration[DatabaseOptions.serviceDownTime],
+            availabilityZone: configuration[APIOptions.availabilityZone],
+            reclaimInterval: configuration[DatabaseOptions.reclaimInterval])
+        settings.auditPeriod = DatabaseOptions.usageAudit(configuration)
         let application = APIApplication(
             database: database, identity: identity, images: images, imageStorage: database.images,
-            conductor: conductor,
-            settings: APISettings(
-                configuration, serviceDownTime: configuration[DatabaseOptions.serviceDownTime],
-                availabilityZone: configuration[APIOptions.availabilityZone],
-                reclaimInterval: configuration[DatabaseOptions.reclaimInterval]),
+            conductor: conductor, settings: settings,
             region: configuration[IdentityOptions.region], executor: BlockingExecutor(name: "api", threads: 2), now: now
         )
         server = HTTPServer(

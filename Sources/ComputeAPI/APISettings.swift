@@ -34,6 +34,8 @@ public struct APISettings: Sendable, Hashable {
     public var guestDomain = ""
     /// Whether a resize may keep a server on its host.
     public var mayResizeToSameHost = false
+    /// For which the usage of servers is told.
+    public var auditPeriod = AuditPeriod.monthly
 
     public init(
         quotas: QuotaLimits = QuotaLimits(), isQuotaRechecked: Bool = true, maxLimit: Int = 1_000,

@@ -33,6 +33,7 @@ public func computeRouter(
     routes.addHypervisors()
     routes.addLimits()
     routes.addQuotas()
+    routes.addUsageAudits()
     routes.addNetworkProxies()
     return routes.router
 }

@@ -158,6 +158,8 @@ enum Policy {
         "os-quota-sets:delete": .admin,
         "os-quota-class-sets:show": .admin,
         "os-quota-class-sets:update": .admin,
+        "os-instance-usage-audit-log:list": .admin,
+        "os-instance-usage-audit-log:show": .admin,
         "os-availability-zone:list": .reader,
         "os-availability-zone:detail": .admin,
         "extensions": .anyone,

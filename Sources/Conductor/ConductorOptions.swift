@@ -26,7 +26,8 @@ public enum ConductorOptions {
         check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
     public static let rebootTimeout = Option<Duration>(
         "DEFAULT", "reboot_timeout", default: .zero,
-        help: "How long a guest that was asked to reboot may take before its plug is pulled. 0: as long as its host waits.",
+        help:
+            "How long a guest that was asked to reboot may take before its plug is pulled. 0: as long as its host waits.",
         check: { $0 >= .zero && $0 <= .seconds(3_650 * 86_400) ? nil : "0 s to 10 years" })
     public static let usageAudit = Option<Bool>(
         "DEFAULT", "instance_usage_audit", default: false,
@@ -62,6 +63,10 @@ public enum ConductorOptions {
         help: "On how many hosts at once a conductor has images cached before they are needed.",
         check: { (1...10_000).contains($0) ? nil : "a number from 1 to 10000" })
 
+    public static let taskPollInterval = Option<Duration>(
+        "conductor", "task_poll_interval", default: .seconds(1),
+        help: "Time between looks for tasks that nobody told of. A PostgreSQL server tells of each at once.",
+        check: { $0 >= .milliseconds(100) && $0 <= .seconds(60) ? nil : "0.1 s to 60 s" })
     public static let trimInterval = Option<Duration>(
         "conductor", "task_trim_interval", default: .seconds(600),
         help: "Time between looks for ended tasks that may be forgotten; each up to a tenth earlier or later. "
@@ -79,7 +84,7 @@ public enum ConductorOptions {
             CommonOptions.periodicEnable.erased, rescueTimeout.erased, resizeConfirmWindow.erased,
             shelvedPollInterval.erased, rebootTimeout.erased, usageAudit.erased, incompleteMigrationInterval.erased,
             lapsedPollInterval.erased, trimInterval.erased,
-            taskRetention.erased, precacheConcurrency.erased,
+            taskRetention.erased, precacheConcurrency.erased, taskPollInterval.erased,
         ] + NotificationOptions.all
 }
 

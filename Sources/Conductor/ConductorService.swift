@@ -56,8 +56,8 @@ public final class ConductorService: Sendable {
         var limits = Dictionary(uniqueKeysWithValues: TaskKind.all.map { ($0, concurrency) })
         limits[TaskKind.cacheImages] = configuration[ConductorOptions.precacheConcurrency]
         engine = TaskEngine(
-            storage: database.tasks, owner: "conductor@\(hostName)", limits: limits, watch: .milliseconds(500),
-            now: now)
+            storage: database.tasks, owner: "conductor@\(hostName)", limits: limits,
+            poll: configuration[ConductorOptions.taskPollInterval], watch: .milliseconds(500), now: now)
         let agents = AgentDirectory(
             credentials: database.credentials, connections: connections, isPlaintextAllowed: isPlaintextAllowed)
         let schedulerCredential = try await ServiceCredentials(
@@ -127,6 +127,7 @@ public final class ConductorService: Sendable {
                 try await self.engine.run()
             }
             group.addTask { await self.keepAlive() }
+            group.addTask { await self.hearChanges() }
             group.addTask { await self.periodicRunner.run() }
             for sink in self.sinks.all {
                 let pump = NotificationPump(
@@ -139,6 +140,17 @@ public final class ConductorService: Sendable {
         await liveness.flush(now: now())
         await connections.shutdown()
         await outside.shutdown()
+    }
+
+    /// Looks for tasks when the database's server says that another process has written, at most 20 times a second. Where
+    /// no server tells, the engine's own looks are all.
+    private func hearChanges() async {
+        let (changes, told) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        guard database.onChange({ told.yield() }) else { return }
+        for await _ in changes {
+            engine.wake()
+            do { try await AlarmClock().sleep(for: .milliseconds(50)) } catch { return }
+        }
     }
 
     /// Writes the heartbeats that came in, and this conductor's own.

@@ -128,7 +128,7 @@ struct ReportService: Sendable {
         }
         server.register(DescribeInstances.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)
-            return .init(instances: try await describe(params.instances))
+            return .init(instances: try await describe(params.instances, to: params.host))
         }
         server.register(GetImageTicket.self, allowed: [.host]) { params, call in
             try requireSelf(params.host, call)
@@ -158,7 +158,11 @@ struct ReportService: Sendable {
         throw Failure(.unsupportedVersion, text)
     }
 
-    private func describe(_ ids: [InstanceID]) async throws -> [DescribeInstances.Standing] {
+    /// A deleted instance is nobody's any more, and whoever still has a guest of it is to know. One that lives is its
+    /// host's alone.
+    private func describe(
+        _ ids: [InstanceID], to host: HostName
+    ) async throws -> [DescribeInstances.Standing] {
         guard ids.count <= DescribeInstances.Params.limit else {
             throw Failure(
                 .invalidParameters, "at most \(DescribeInstances.Params.limit) instances may be asked for at once")
@@ -166,6 +170,12 @@ struct ReportService: Sendable {
         var found: [DescribeInstances.Standing] = []
         for id in ids {
             guard let instance = try await database.instances.find(id, includeDeleted: true) else { continue }
+            guard instance.deletedAt != nil || instance.host == host else {
+                log.notice(
+                    "a host asks for an instance that is not on it",
+                    ["peer": "\(host)", "method": DescribeInstances.name, "instance": id])
+                continue
+            }
             found.append(.init(instance: id, fence: instance.fence, deletedAt: instance.deletedAt))
         }
         return found

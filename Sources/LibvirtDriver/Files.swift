@@ -2,6 +2,9 @@ internal import CSystem
 internal import Glibc
 internal import Model
 
+/// The kernel's magic number of the file system that a path is on; 0 with `errno` where it cannot be told.
+typealias FileSystemNumber = @Sendable (_ path: String) -> Int64
+
 /// The file system as this target uses it: every failure names the path and what the system said. All calls block.
 enum Files {
     /// What the system said, as a failure that another host may not have.
@@ -77,8 +80,12 @@ enum Files {
     }
 
     /// The kind of the file system that `path` is on, when other hosts may use it too: `nfs`, `cephfs` …
-    static func sharedFileSystem(at path: String) throws(Failure) -> String? {
-        let kind = apus_file_system_kind(path)
+    ///
+    /// - Parameter number: asks the kernel what it calls the file system of a path; 0 where it cannot tell.
+    static func sharedFileSystem(
+        at path: String, number: FileSystemNumber = { apus_file_system_kind($0) }
+    ) throws(Failure) -> String? {
+        let kind = number(path)
         guard kind != 0 else {
             throw Failure(.storage, "cannot examine \(path): \(systemText(errno))", isRetriable: true)
         }
@@ -128,6 +135,12 @@ enum Files {
                 isRetriable: true)
         }
         throw failure("reserve", path)
+    }
+
+    /// Gives back what the first `bytes` of a file take. They read as zeros, and whoever writes at its end goes on there.
+    static func hollow(_ path: String, first bytes: Int64) throws(Failure) {
+        let file = try Descriptor(opening: path, O_WRONLY | O_NOFOLLOW)
+        guard apus_punch_hole(file.number, 0, bytes) == 0 else { throw failure("make room in", path) }
     }
 
     /// How long ago a file was last changed or touched; `nil` when there is no such file.

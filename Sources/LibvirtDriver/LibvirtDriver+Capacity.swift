@@ -150,7 +150,9 @@ extension LibvirtDriver {
     }
 
     /// Free and all bytes of the instances' file system, and those that sparse disks may still come to take.
-    static func diskSpace(at instancesPath: String) throws(Failure) -> DiskSpace {
+    static func diskSpace(
+        at instancesPath: String, number: FileSystemNumber
+    ) throws(Failure) -> DiskSpace {
         let (free, total) = try Files.space(at: instancesPath)
         var promised: Int64 = 0
         for name in try Files.names(in: instancesPath) where isLowerCaseUUID(name) {
@@ -164,7 +166,7 @@ extension LibvirtDriver {
         }
         return DiskSpace(
             freeBytes: free, totalBytes: total, promisedBytes: promised,
-            sharedKind: try Files.sharedFileSystem(at: instancesPath))
+            sharedKind: try Files.sharedFileSystem(at: instancesPath, number: number))
     }
 
     private static func uptime() -> Int64? {

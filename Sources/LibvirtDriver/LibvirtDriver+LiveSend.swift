@@ -163,13 +163,28 @@ extension LibvirtDriver {
         return true
     }
 
-    public func hasLeft(_ id: InstanceID, isRunning: Bool) async throws -> Bool {
+    public func departure(_ id: InstanceID, isRunning: Bool) async throws -> Departure {
         try await endJob(id)
-        guard try await !hasLeft(id), let status = try await status(of: id) else { return true }
+        guard try await !hasLeft(id), let status = try await status(of: id) else { return .left }
+        guard status.state.isActive else { return .unknown }
         if status.state == .paused, isRunning, ![.postCopy, .postCopyFailed].contains(status.reason) {
             try await resume(here: id)
         }
-        return false
+        return .stayed
+    }
+
+    public func hasArrived(_ id: InstanceID) async throws -> Bool {
+        guard let entry = try await own(id) else { return false }
+        let connection = try await connection(.work)
+        do {
+            // As long as something of it is to come its domain is not defined: libvirt does that when it has all.
+            return try await connection.info(of: .uuid(id.rawValue)).isPersistent
+        } catch  where error.code == .noDomain {
+            directory.forget(id)
+            return false
+        } catch {
+            throw Failure(error, "looking whether \(entry.name) has come")
+        }
     }
 
     /// Ends a job that nobody waits for any more; one past the point of no return is waited for.
@@ -180,7 +195,8 @@ extension LibvirtDriver {
         while true {
             do {
                 guard try await control.migrationJob(reference) != nil else { return }
-            } catch  where error.code == .noDomain {
+            } catch  where [.noDomain, .operationInvalid].contains(error.code) {
+                // It is gone, or off: nothing is under way with it.
                 return
             } catch {
                 throw Failure(error, "looking at the jobs of \(id)")
@@ -211,8 +227,10 @@ extension LibvirtDriver {
             let status: DomainStatus?
             do {
                 // The call may have ended with its connection alone, and the job goes on.
-                guard try await !hasLeft(id, isRunning: isRunning) else { return }
-                status = try await self.status(of: id)
+                switch try await departure(id, isRunning: isRunning) {
+                case .left: return
+                case .stayed, .unknown: status = try await self.status(of: id)
+                }
             } catch let failure as Failure where [.unreachable, .timeout].contains(failure.kind) {
                 // As long as libvirt says nothing the guest may be on either host.
                 guard begin.duration(to: .now) < Self.doubtLimit else { throw failure }
@@ -229,7 +247,11 @@ extension LibvirtDriver {
                     .hypervisor,
                     "post-copy broke off, and with it the guest \(name), which is off now: \(failure.message)")
             case _ where status.state.isActive: throw failure
-            default: throw Failure(.conflict, "the guest \(name) went off while it was sent")
+            // libvirt has a word for it when it knows that the guest has left. It may have been started anew in between.
+            default:
+                throw Failure(
+                    .unreachable, "the guest \(name) is off here, and libvirt does not say that it has left",
+                    isRetriable: true)
             }
         }
     }

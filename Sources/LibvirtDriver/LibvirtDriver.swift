@@ -1,4 +1,5 @@
 public import Compute
+internal import CSystem
 public import Configuration
 internal import GuestHardware
 internal import Libvirt
@@ -68,9 +69,11 @@ public final class LibvirtDriver: VirtDriver {
     ///   - domainType: instead of what `virt_type` says; `test` for libvirt's test driver.
     ///   - patience: how long `start()`, and whatever is to be done after a loss, waits for a connection.
     ///   - soleRole: the only connection to use. Each connection to libvirt's test driver has a world of its own.
+    ///   - fileSystemNumber: what the kernel calls the file system of a path.
     init(
         configuration: Configuration, host: LibvirtHost, domainType: String?, clock: any Clock<Duration>,
-        patience: Duration = .seconds(15), soleRole: LibvirtHost.Role? = nil
+        patience: Duration = .seconds(15), soleRole: LibvirtHost.Role? = nil,
+        fileSystemNumber: @escaping FileSystemNumber = { apus_file_system_kind($0) }
     ) {
         self.configuration = configuration
         self.host = host
@@ -82,7 +85,7 @@ public final class LibvirtDriver: VirtDriver {
         self.instancesPath = instancesPath
         networksFolder = Mutex(instancesPath + "/" + NetworksFolder.name)
         diskMeter = DiskMeter(files: files, clock: clock) { () throws(Failure) in
-            try Self.diskSpace(at: instancesPath)
+            try Self.diskSpace(at: instancesPath, number: fileSystemNumber)
         }
         binding = NetworkBinding(configuration[LibvirtDriverOptions.network]) ?? .libvirt("default")
         (upkeepRequests, upkeepSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))

@@ -41,6 +41,7 @@ struct PolicyTests {
         (.get, "os-availability-zone/detail", .admin), (.get, "os-aggregates", .admin),
         (.post, "os-aggregates", .admin), (.get, "os-aggregates/{id}", .admin), (.put, "os-aggregates/{id}", .admin),
         (.delete, "os-aggregates/{id}", .admin), (.post, "os-aggregates/{id}/action", .anyone),
+        (.get, "os-instance_usage_audit_log", .admin), (.get, "os-instance_usage_audit_log/{before}", .admin),
         (.get, "os-server-groups", .reader),
         (.post, "os-server-groups", .member), (.get, "os-server-groups/{id}", .reader),
         (.delete, "os-server-groups/{id}", .member),

@@ -1,5 +1,7 @@
 import Model
 import RPC
+import SQL
+import SQLite
 import Testing
 
 @testable import Compute
@@ -26,6 +28,31 @@ struct BuildTests {
             let record = try #require(try await agent.core.journal.guest(instance.id))
             #expect(record.vmState == .active)
             #expect(record.specification.interfaces == outcome.interfaces)
+        }
+    }
+
+    @Test("A build whose record cannot be written holds nothing, and the next finds all the room")
+    func unrecorded() async throws {
+        let bench = try Bench()
+        let instance = Instance.test()
+        try await bench.run { agent in
+            let (journal, tracker) = (agent.core.journal, agent.core.tracker)
+            try await journal.database.write { connection in
+                // After the claim was made and written: the operation's row comes last.
+                try connection.execute(
+                    """
+                    CREATE TRIGGER refuse BEFORE INSERT ON operations
+                    BEGIN SELECT RAISE(ABORT, 'the disk is full'); END
+                    """)
+            }
+            let failure = await #expect(throws: Failure.self) { _ = try await agent.build(instance) }
+            #expect(failure?.message == "the record contradicts what is stored")
+            #expect(tracker.snapshot.promised == .zero && tracker.snapshot.claims.isEmpty)
+            #expect(try await journal.database.read { try $0.claims() }.isEmpty)
+            try await journal.database.write { try $0.execute("DROP TRIGGER refuse") }
+            _ = try await agent.conductor.outcome(of: agent.build(instance))
+            try await agent.settled()
+            try await agent.holdsExactly([instance])
         }
     }
 

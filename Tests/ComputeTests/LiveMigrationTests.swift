@@ -230,7 +230,45 @@ struct LiveMigrationTests {
             #expect(to.power(known) == .running)
             from.driver.release(.sendEnds)
             #expect(try await from.conductor.outcome(of: task).failure == nil)
-            #expect(from.driver.count(.hasLeft) == 0, "nobody asks libvirt, which may say that it is only off")
+            #expect(from.driver.count(.departure) == 0, "nobody asks libvirt, which may say that it is only off")
+            try await to.takes(&move, from: from)
+        }
+    }
+
+    @Test(
+        "Of a guest that is off, and of which the source's hypervisor has forgotten that it left, the destination knows",
+        arguments: [true, false], [true, false])
+    func forgottenDeparture(hasArrived: Bool, isAway: Bool) async throws {
+        try await onTwoHosts { from, to, known in
+            var move = LiveMove(known)
+            try await to.receives(&move, from: from)
+            let was = try #require(from.driver.host.state.domains[known.id])
+            // Nobody has had the guest go on there, so only that it is there tells.
+            to.driver.fail(.goOn, Failure(.hypervisor, "it would not"), calls: 1...1)
+            if isAway { to.driver.fail(.hasArrived, Failure(.unreachable, "who knows"), calls: 1...2) }
+            from.driver.hold(.sendEnds)
+            from.driver.fail(
+                .sendEnds, Failure(.unreachable, "libvirt was started anew", isRetriable: true), calls: 1...1)
+            let task = try await from.sends(&move, move.send(to: to))
+            await from.driver.reached(.sendEnds)
+            from.driver.host.change { state in
+                var domain = was
+                domain.powerState = .shutdown
+                state.domains[known.id] = domain
+            }
+            if !hasArrived { to.driver.host.change { _ = $0.domains.removeValue(forKey: known.id) } }
+            from.driver.release(.sendEnds)
+            let outcome = try await from.conductor.outcome(of: task)
+            // And once more when the sending is taken back.
+            #expect(to.driver.count(.hasArrived) == (isAway ? 3 : 1) + (hasArrived ? 0 : 1))
+            #expect(from.driver.count(.sendGuest) == 1)
+            guard hasArrived else {
+                #expect(outcome.failure?.kind == .conflict && outcome.powerState == .shutdown)
+                #expect(try await from.core.journal.guest(known.id) != nil)
+                try await to.ends(&move, .release)
+                return try await to.holdsExactly([])
+            }
+            #expect(outcome.failure == nil)
             try await to.takes(&move, from: from)
         }
     }
@@ -588,6 +626,13 @@ struct LiveMigrationTests {
                 let answer = await #expect(throws: Failure.self) { _ = try await destination.answer() }
                 let go = await #expect(throws: Failure.self) { try await destination.go() }
                 #expect([offer?.kind, answer?.kind, go?.kind] == [kind, kind, kind])
+                guard kind == .unauthenticated else {
+                    // Of a migration that is none of this host's: whether the guest is there may be asked, no more.
+                    #expect(try await destination.hasArrived() == false)
+                    continue
+                }
+                let standing = await #expect(throws: Failure.self) { _ = try await destination.hasArrived() }
+                #expect(standing?.kind == kind)
             }
             // Each host has only its own side open.
             let (source, destination) = (

@@ -228,7 +228,7 @@ final class PlayedHost: Sendable {
     private static let settled: [String: VMState] = [
         "start": .active, "stop": .stopped, "pause": .paused, "unpause": .active, "suspend": .suspended,
         "resume": .active, "rescue": .rescued, "unrescue": .active, "rebuild": .active, "shelve": .shelved,
-        "soft_delete": .softDeleted, "restore": .active,
+        "soft_delete": .softDeleted, "restore": .active, "soft_reboot": .active, "hard_reboot": .active,
     ]
 
     /// Reports the end of a command.

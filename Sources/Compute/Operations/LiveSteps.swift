@@ -60,7 +60,7 @@ struct SendGuest: GuestStep {
         tools.live.gates.offer(id, for: migration)
         if try await tools.specification(id).sentBy == migration {
             // An earlier attempt was cut off, by the end of this process or of libvirt's.
-            guard try await !driver.hasLeft(id, isRunning: isRunning) else { return .next }
+            guard try await !tools.hasLeft(state, to: destination) else { return .next }
         } else if try await driver.observe(id) == nil {
             throw Failure(.notFound, "the guest of instance \(id) is not on this host")
         }
@@ -102,11 +102,14 @@ struct SendGuest: GuestStep {
     func undo(_ state: inout MoveState, _ tools: OperationTools) async throws {
         do {
             // As long as libvirt says nothing the guest may be on either host: then this is asked again, without end.
-            if try await tools.guest(state.instanceID)?.specification.sentBy == state.migration,
-                try await tools.driver.hasLeft(state.instanceID, isRunning: state.vmState == .active)
+            if case .send(let destination, _) = state.order,
+                try await tools.guest(state.instanceID)?.specification.sentBy == state.migration,
+                try await tools.hasLeft(state, to: destination)
             {
                 state.hasLeft = true
             }
+        } catch let failure as Failure where failure.kind == .conflict {
+            // It is nowhere but here, and off.
         } catch {
             throw Failure(.unreachable, "where the guest is cannot be found out: \(error)", isRetriable: true)
         }
@@ -146,6 +149,33 @@ extension LivePeer {
 }
 
 extension OperationTools {
+    /// Whether a guest that was being sent is at the destination, and nowhere here any more; false where it goes on here.
+    /// `.conflict` when it is on neither host.
+    fileprivate func hasLeft(_ state: MoveState, to destination: MoveSource) async throws -> Bool {
+        let id = state.instanceID
+        switch try await driver.departure(id, isRunning: state.vmState == .active) {
+        case .left: return true
+        case .stayed: return false
+        case .unknown:
+            let hasArrived: Bool
+            do {
+                hasArrived = try await live.peer(destination, state.migration, id).hasArrived()
+            } catch let error {
+                // Its own answer may be that it does not know: nobody else can say.
+                throw Failure(
+                    .unreachable, "only host \(destination.host) can say whether the guest has come there: \(error)",
+                    isRetriable: true)
+            }
+            guard hasArrived else {
+                throw Failure(.conflict, "the guest of instance \(id) went off while it was sent")
+            }
+            Logger("agent.live").notice(
+                "the hypervisor does not know that a guest has left; its destination has it",
+                ["instance": id, "host": destination.host])
+            return true
+        }
+    }
+
     fileprivate func closeOffer(_ state: MoveState) async throws {
         live.gates.withdraw(state.instanceID, of: state.migration)
         try await driver.withdrawOffer(state.instanceID, of: state.migration)

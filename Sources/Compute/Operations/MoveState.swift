@@ -32,6 +32,12 @@ struct MoveState: OperationState {
         self.specification.instance.userData = nil
     }
 
+    mutating func forgetSpentSecrets() {
+        // Whether the guest has come there only its destination may know, and tells it to the ticket alone.
+        if case .send = order { return }
+        forgetSecrets()
+    }
+
     mutating func forgetSecrets() {
         switch order {
         case .takeOver(let image, var source):

@@ -75,10 +75,13 @@ protocol OperationState: Codable, Sendable {
     var timings: [ReportOperation.StepTiming] { get set }
     /// Drops what no record may hold once it cannot be used any more.
     mutating func forgetSecrets()
+    /// The same before what was made is taken back: what only that needs stays.
+    mutating func forgetSpentSecrets()
 }
 
 extension OperationState {
     mutating func forgetSecrets() {}
+    mutating func forgetSpentSecrets() { forgetSecrets() }
 }
 
 /// A step of an operation on a guest; `Timed` makes a task's step of it.
@@ -130,7 +133,7 @@ struct Timed<Step: GuestStep>: TaskStep {
     }
 
     func undo(_ state: inout Step.State, _ context: StepContext) async throws {
-        state.forgetSecrets()
+        state.forgetSpentSecrets()
         if context.row.isCancelRequested, !step.undoesOnCancel { return }
         do {
             try await step.undo(&state, tools)

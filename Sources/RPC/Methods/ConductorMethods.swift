@@ -209,8 +209,8 @@ public enum ListHostInstances: RPCMethod {
     public static let summary = "Lists the instances that the database places on the calling host."
 }
 
-/// What the database says of instances whose guests a host has: of each that it knows, deleted ones included. Those that
-/// it does not know are left out, and nothing follows from that.
+/// What the database says of instances whose guests a host has: of those that are deleted, and of those that are on the
+/// host. All others are left out, known or not, and nothing follows from that.
 public enum DescribeInstances: RPCMethod {
     public struct Params: Sendable, Hashable, Codable {
         /// How many may be asked for at once.
