@@ -34,7 +34,7 @@
         init(_ address: ServerAddress, settings: SessionSettings) throws(SQLError) {
             guard let opened = address.connect() else { throw SQLError(.other("memory"), "no memory for a connection") }
             guard PQstatus(opened) == CONNECTION_OK, PQsetnonblocking(opened, 1) == 0 else {
-                let message = Self.message(opened) + String(cString: PQpass(opened))
+                let message = Self.message(opened)
                 PQfinish(opened)
                 throw SQLError(.connectionLost, message)
             }

@@ -131,7 +131,7 @@ public final class RPCClient: Sendable {
                 last = error.failure
                 failed(position)
                 // Only where nothing was sent is the next peer tried: the first may have executed it otherwise.
-                guard case .connectFailed = error, last.kind == .timeout else { throw last }
+                guard case .connectFailed = error else { throw last }
             }
         }
         throw last

@@ -36,7 +36,7 @@ public final class SQLiteDatabase: SQLDatabase {
     /// `readers` connections serve `read` (1 to 16, not for `.memory`). A lock held by another process is waited for up to
     /// `busyTimeout`, then the call fails with `.busy`.
     public static func open(
-        _ location: Location, readers: Int = 2, busyTimeout: Duration = .milliseconds(1)
+        _ location: Location, readers: Int = 2, busyTimeout: Duration = .seconds(5)
     ) async throws(SQLError) -> SQLiteDatabase {
         let database = SQLiteDatabase(location, readers: readers, busyTimeout: busyTimeout)
         do {
