@@ -141,6 +141,20 @@ struct IdentityStorageTests {
         #expect(try await found(nil, nil, nil) == [second])
     }
 
+    @Test("Domains and roles are listed, each once, and as they are after a change", arguments: Kind.allCases)
+    func domainsAndRoles(kind: Kind) async throws {
+        let storage = try await make(kind)
+        for id in ["d", "e"] { try await storage.insert(domain(id)) }
+        for id in ["r", "s"] { try await storage.insert(role(id)) }
+        var (changed, renamed) = (domain("e"), role("s"))
+        (changed.name, renamed.name) = ("other", "operator")
+        #expect(try await storage.update(changed))
+        #expect(try await storage.update(renamed))
+        #expect(try await storage.listDomains().sorted { $0.id < $1.id } == [domain("d"), changed])
+        #expect(try await storage.listRoles().sorted { $0.id < $1.id } == [role("r"), renamed])
+        #expect(try await storage.update(domain("x")) == false)
+    }
+
     @Test(
         "With a project go its assignments and tokens; with a user his; with a domain all of these",
         arguments: Kind.allCases)
