@@ -1,9 +1,19 @@
 #if PostgreSQL
     internal import SQL
 
+    /// A transaction whose COMMIT was sent, and whose answer was lost with the connection. What has become of it the server
+    /// can tell by its number.
+    struct CutCommit<T: Sendable>: Error {
+        /// What the transaction gave, if it was made.
+        let value: T
+        let number: String
+        let error: SQLError
+    }
+
     extension PostgreSQLConnection {
-        /// Runs `body` between `begin` and COMMIT; what is thrown undoes it, unless it is `.outcomeUnknown`.
-        func transaction<T>(
+        /// Runs `body` between `begin` and COMMIT; what is thrown undoes it, unless it is `CutCommit` or, of a server that
+        /// does not number its transactions, `.outcomeUnknown`.
+        func transaction<T: Sendable>(
             _ begin: String, isReading: Bool, _ body: (SQLConnection) throws -> T
         ) throws -> T {
             beginAnew()
@@ -25,12 +35,32 @@
                 rollBack()
                 return value
             }
-            let answer = try commit()
+            let number = try transactionNumber()
+            let answer: String
+            do throws(SQLError) {
+                answer = try commit()
+            } catch {
+                guard error.code == .outcomeUnknown, let number else { throw error }
+                throw CutCommit(value: value, number: number, error: error)
+            }
             guard answer == "COMMIT" else {
                 rollBack()
                 throw SQLError(.misuse, "a transaction was ended by its own statements")
             }
             return value
+        }
+
+        /// The server's number for the transaction at hand; `nil` for one that has changed nothing.
+        private func transactionNumber() throws(SQLError) -> String? {
+            guard numbersTransactions else { return nil }
+            do {
+                let answer = try command("SELECT txid_current_if_assigned()")
+                guard answer.rowCount > 0, !answer.text(0).isEmpty else { return nil }
+                return answer.text(0)
+            } catch {
+                rollBack()
+                throw error
+            }
         }
 
         private func commit() throws(SQLError) -> String {

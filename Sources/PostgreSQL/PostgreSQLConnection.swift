@@ -27,6 +27,8 @@
         private(set) var isRetiring = false
         /// The first error of a statement since the transaction began, whatever became of it in the caller's hands.
         private(set) var failure: SQLError?
+        /// Whether the server tells, by a transaction's number, what has become of it.
+        private(set) var numbersTransactions = false
         /// Whether a statement of the transaction changed rows.
         private(set) var hasWritten = false
 
@@ -52,6 +54,14 @@
                 throw SQLError(.cannotOpen, "the database's encoding is not UTF8: create it with ENCODING 'UTF8'")
             }
             try executeScript(settings.script)
+            do throws(SQLError) {
+                // PostgreSQL 10 and later; not every engine that speaks its protocol.
+                try command("SELECT txid_status(txid_current_if_assigned())")
+                numbersTransactions = true
+            } catch {
+                guard isUsable else { throw error }
+                beginAnew()
+            }
         }
 
         deinit {

@@ -36,12 +36,14 @@
         private enum Outcome<T: Sendable>: Sendable {
             case done(T)
             case failed(any Error, Attempts.Reason?)
+            case cut(CutCommit<T>)
         }
 
         private let slots: [ConnectionSlot]
         private let freeSlots: Mutex<[Int]>
         private let threads: BlockingExecutor
         private let clock = ServerClock()
+        private let log = Logger("postgresql")
         private let listener: ChangeListener
         private let patience: Duration
         private let state = Mutex(State())
@@ -92,7 +94,8 @@
         /// Runs `body` in a writing transaction and returns once it is durable. What `body` throws undoes it.
         ///
         /// `body` may run several times. Not interrupted by cancellation. Throws `.serialization` when it has lost 20 times,
-        /// `.connectionLost` when nothing was changed, `.outcomeUnknown` when the connection was cut during COMMIT.
+        /// `.connectionLost` when nothing was changed, `.outcomeUnknown` when the connection was cut during COMMIT and the
+        /// server, asked again, does not say whether it was made: what was is not made again, what was not is.
         @discardableResult
         public func write<T: Sendable>(
             _ isolation: WriteIsolation, _ body: @escaping @Sendable (SQLConnection) throws -> T
@@ -208,6 +211,40 @@
                     else { throw error }
                     retries.increment(labels: [("reason", reason.rawValue)])
                     await rest(pause)
+                case .cut(let cut):
+                    // Asked until it is known: what was made must not be made twice, and what was not is to be made.
+                    if try await isMade(cut) { return cut.value }
+                    guard let pause = attempts.pause(after: .connectionLost, random: .random(in: 0..<1)) else {
+                        throw SQLError(.connectionLost, cut.error.message)
+                    }
+                    retries.increment(labels: [("reason", "cut_commit")])
+                    await rest(pause)
+                }
+            }
+        }
+
+        /// Whether a transaction is durable whose COMMIT was not answered. `.outcomeUnknown` when the server cannot be
+        /// reached, or does not know.
+        private func isMade<T>(_ cut: CutCommit<T>) async throws -> Bool {
+            let end = ContinuousClock.now + patience
+            while true {
+                let status: String?
+                do {
+                    status = try await run("BEGIN READ ONLY", "status", retriesDuplicates: false, nil) { connection in
+                        try connection.first(
+                            "SELECT txid_status(CAST(? AS BIGINT))", [.integer(Int64(cut.number) ?? 0)]
+                        ) { $0.textOrNil(0) } ?? nil
+                    }
+                } catch {
+                    log.error("whether a change was made is not known", ["error": LoggedError(error)])
+                    throw cut.error
+                }
+                switch status {
+                case "committed": return true
+                case "aborted": return false
+                // Its session is still at its end.
+                case "in progress" where ContinuousClock.now < end: await rest(.milliseconds(50))
+                default: throw cut.error
                 }
             }
         }
@@ -225,7 +262,7 @@
             do {
                 return try slots[index].use { connection in
                     let transaction = { () throws -> T in
-                        try connection.transaction(begin, isReading: kind == "read", body)
+                        try connection.transaction(begin, isReading: kind == "read" || kind == "status", body)
                     }
                     do {
                         let value =
@@ -239,6 +276,8 @@
                         if connection.hasWritten { listener.noteWrite() }
                         seconds.observe((ContinuousClock.now - start).inSeconds, labels: [("kind", kind)])
                         return .done(value)
+                    } catch let cut as CutCommit<T> {
+                        return .cut(cut)
                     } catch {
                         if interruption?.isRequested == true { return .failed(CancellationError(), nil) }
                         // What the server said counts, also where a store has made another error of it.

@@ -212,7 +212,7 @@
             await database.close()
         }
 
-        @Test("A connection that ends during COMMIT is an outcome nobody knows, and is not tried again")
+        @Test("A connection that ends during COMMIT, before the change is made: the server says so, and it is made again")
         func cutDuringCommit() async throws {
             let database = try await open()
             try await database.write { connection in
@@ -223,18 +223,39 @@
                     CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
                         BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NULL; END $$;
                     CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
-                        FOR EACH ROW EXECUTE FUNCTION cut();
+                        FOR EACH ROW WHEN (NEW.a = 1) EXECUTE FUNCTION cut();
                     """)
             }
-            let runs = Mutex(0)
-            let found = await code {
-                try await database.write { connection in
-                    runs.withLock { $0 += 1 }
-                    _ = try connection.execute("INSERT INTO t VALUES (1)")
+            let runs = Mutex<Int64>(0)
+            let made = try await database.write { connection in
+                let run = runs.withLock { runs in
+                    runs += 1
+                    return runs
                 }
+                try connection.execute("INSERT INTO t VALUES (?)", [.integer(run)])
+                return run
             }
-            #expect(found == .outcomeUnknown)
-            #expect(runs.withLock { $0 } == 1)
+            #expect(made == 2 && runs.withLock { $0 } == 2)
+            #expect(try await database.read { try $0.query("SELECT a FROM t") { $0.int(0) } } == [2])
+            await database.close()
+        }
+
+        @Test("A connection that ends after the change is made, before the answer: it is not made again")
+        func cutAfterCommit() async throws {
+            let url = try await PostgreSQLServer.shared().makeDatabase()
+            let proxy = try CuttingProxy(url)
+            let database = try await open(proxy.url, connections: 2)
+            try await database.write { try $0.executeScript("CREATE TABLE t (a BIGINT)") }
+            let runs = Mutex(0)
+            proxy.cutNextCommit()
+            let made = try await database.write { connection in
+                runs.withLock { $0 += 1 }
+                try connection.execute("INSERT INTO t VALUES (1)")
+                return "made"
+            }
+            #expect(proxy.cuts == 1)
+            #expect(made == "made" && runs.withLock { $0 } == 1)
+            #expect(try await database.read { try $0.query("SELECT a FROM t") { $0.int(0) } } == [1])
             await database.close()
         }
 
