@@ -8,7 +8,7 @@ import signal
 from apus_host import wait_for
 from apus_postgresql import PostgreSQL
 from ground import QUICK, Ground
-from soak import ACTIONS, SNAPSHOT, Soak
+from soak import ACTIONS, SNAPSHOT, Bag, Soak
 
 # Longer than a lease, so that others take the tasks over before the halted one goes on.
 HALT_SECONDS = (16, 22)
@@ -30,10 +30,12 @@ class Conductors(Soak):
 
     def kill(self, chance):
         control = self.ground.control
+        # A kill is as likely as it is in life; but a short run sees each of them.
+        bag = Bag(chance, ("killed", *self.deeds))
         while not self.over.wait(chance.uniform(*CALM_SECONDS)):
-            # A short run sees the rarest as well.
-            is_first = self.server and not self.deeds["without database"]
-            deed = "without database" if is_first else chance.choice(("killed", *self.deeds))
+            if bag.rounds:
+                self.varied.set()
+            deed = bag.draw()
             if deed == "without database":
                 self.crash_database(chance)
                 continue

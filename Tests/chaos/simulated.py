@@ -38,4 +38,5 @@ def play(binaries, checks, seed, full, *more):
     checks.check(
         "every launch that was accepted has its answer",
         said["active"] + said["failed"] != said["accepted"] and f"{said}")
+    checks.check("deletions were accepted, and each is looked for", not said["deletions_accepted"] and f"{said}")
     checks.check("conductors were killed", not said["kills"] and f"{said}")

@@ -5,7 +5,7 @@ import subprocess
 
 from apus_host import ROOT, clean_environment, wait_for
 from ground import QUICK, Ground
-from soak import ACTIONS, SNAPSHOT, Soak
+from soak import ACTIONS, PREFIX, SNAPSHOT, Soak
 
 # The commit that is the release before, and where its programs are built.
 PREVIOUS = "fd3476b"
@@ -50,6 +50,7 @@ class Upgrade(Soak):
         return [*control.conductors, control.daemons[1], *control.schedulers, control.daemons[2], self.ground.agent]
 
     def kill(self, _chance):
+        self.varied.set()
         for daemon in self.daemons():
             if self.over.wait(BETWEEN_SECONDS):
                 return
@@ -63,12 +64,41 @@ class Upgrade(Soak):
         self.over.set()
 
     def status(self, client, server):
+        """As in the soak; but here a server that has an end in error, or none in the time, is a failure of the upgrade."""
         status = super().status(client, server)
         if status == "ERROR":
-            fault = (client.find(server) or {}).get("fault", {}).get("message")
-            with self.lock:
-                self.failed.append(f"{server}: {fault}")
+            self.fail(client, server)
+        elif status is None and not self.over.is_set():
+            self.note(f"{server}: something is still under way after a minute")
         return status
+
+    def remove(self, client, server):
+        """Only when it has come to rest: what a deletion overtakes, a snapshot among them, would have no end to judge."""
+        self.status(client, server)
+        super().remove(client, server)
+
+    def fail(self, client, server):
+        self.note(f"{server}: {(client.find(server) or {}).get('fault', {}).get('message')}")
+
+    def note(self, failure):
+        with self.lock:
+            self.failed.append(failure)
+
+    def left(self, servers):
+        for server in servers:
+            if server["status"] == "ERROR":
+                self.fail(self.ground.client, server["id"])
+
+    def taken(self, images):
+        asked = [server for server, _, what in self.accepted if what == SNAPSHOT]
+        self.checks.check(
+            f"each of {len(asked)} accepted snapshots is there",
+            (sorted(asked) != (there := sorted(image["name"].removeprefix(PREFIX) for image in images))
+             and f"asked for of {sorted(asked)}, there are {there}") or (not asked and "none was accepted"))
+
+    def judge(self, ends):
+        failed = [f"{what} of {server} has {end}" for (server, _, what), end in ends.items() if end.startswith("failed")]
+        self.checks.check("no request that was accepted has failed", failed and "; ".join(failed))
 
     def run(self):
         # The killer says when it is over.

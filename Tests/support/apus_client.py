@@ -101,6 +101,8 @@ class Client:
         self.transport = Transport(self.base, authority)
         self.token = None
         self.login_ends = 0
+        # Under which the last request that succeeded is on record.
+        self.request_id = None
 
     def authenticate(self):
         """Gets a token and returns it."""
@@ -136,6 +138,7 @@ class Client:
         status, headers, answer = self.raw(method, path, data, token=token)
         if not 200 <= status < 300:
             raise Refused(status, answer, headers)
+        self.request_id = headers.get("x-openstack-request-id")
         return json.loads(answer) if answer else None
 
     def compute(self, method, path, body=None):
