@@ -22,7 +22,9 @@ struct DatabaseCheck {
     private let connection: SQLConnection
     private(set) var findings: [DatabaseFinding] = []
 
-    init(_ connection: SQLConnection) { self.connection = connection }
+    private let now: Timestamp
+
+    init(_ connection: SQLConnection, now: Timestamp) { (self.connection, self.now) = (connection, now) }
 
     /// A rule as the statement that finds what breaks it: the subject first, then what else the message needs.
     private struct Rule: Sendable {
@@ -46,22 +48,28 @@ struct DatabaseCheck {
                 DatabaseFinding(rule: rule.name, subject: $0.0, message: rule.message($0.0, $0.1))
             }
         }
-        try readEvery("instances", "id", Instance.self)
-        try readEvery("flavors", "id", Flavor.self)
-        try readEvery("hosts", "name", HostReport.self, column: "report")
+        var claims = try ClaimCheck(connection, now: now)
+        try readEvery("instances", "id", Instance.self) { claims.add($0) }
+        try readEvery("flavors", "id", Flavor.self) { _ in }
+        var reports: [HostReport] = []
+        try readEvery("hosts", "name", HostReport.self, column: "report", where: "is_deleted = 0") {
+            reports.append($0)
+        }
+        for report in reports { findings += try claims.findings(report) }
         for problem in try connection.damages(limit: Self.mostOfRule) {
             findings.append(DatabaseFinding(rule: "damaged-file", subject: "database", message: problem))
         }
     }
 
     private mutating func readEvery<T: Decodable>(
-        _ table: String, _ key: String, _ type: T.Type, column: String = "record"
+        _ table: String, _ key: String, _ type: T.Type, column: String = "record", where condition: String = "1 = 1",
+        _ take: (T) -> Void
     ) throws {
         var broken: [DatabaseFinding] = []
-        try connection.forEach("SELECT \(key), \(column) FROM \(table)") { row in
+        try connection.forEach("SELECT \(key), \(column) FROM \(table) WHERE \(condition)") { row in
             guard broken.count < Self.mostOfRule else { return }
             do {
-                _ = try Record.decode(type, row.text(1))
+                take(try Record.decode(type, row.text(1)))
             } catch {
                 broken.append(
                     DatabaseFinding(
@@ -198,8 +206,9 @@ extension ControlDatabase {
     /// Everything that is wrong in the database, at most 100 findings of each rule. Reads every record once: 100,000
     /// instances take seconds.
     public func check() async throws -> [DatabaseFinding] {
-        try await database.read { connection in
-            var check = DatabaseCheck(connection)
+        let now = now()
+        return try await database.read { connection in
+            var check = DatabaseCheck(connection, now: now)
             try check.run()
             return check.findings
         }

@@ -82,6 +82,28 @@ struct UpkeepTests {
     }
 
     @Test(
+        "Claims without a server, and a server without a claim, are found on a host that is up and at rest",
+        arguments: Engine.allCases, [(0, "instance-without-claim"), (1, nil), (2, "claims-without-instance")])
+    func claims(_ engine: Engine, _ sample: (promised: Int, rule: String?)) async throws {
+        let database = try await filled(engine)
+        var report = makeReport("a")
+        report.reserved.vcpus = 1
+        report.used.vcpus = sample.promised + 1
+        _ = try await database.hosts.record(report, now: at(20))
+        #expect(try await database.check() == [], "nothing is known of a host that is down")
+        try await database.services.record([
+            ServiceHeartbeat(host: HostName("a"), binary: "nova-compute", version: 1, at: database.now())
+        ])
+        #expect(try await database.check().map(\.rule) == [sample.rule].compactMap(\.self))
+        try await database.tasks.insert([makeTask("t", instance: "runs")])
+        _ = try await database.instances.update(InstanceID("runs"), now: at(30)) { $0.taskState = .rebooting }
+        #expect(try await database.check() == [], "something is under way")
+        _ = try await database.instances.update(InstanceID("runs"), now: database.now()) { $0.taskState = nil }
+        #expect(try await database.check() == [], "it was a moment ago")
+        await database.close()
+    }
+
+    @Test(
         "A task under way about a server that is not there is found; one that cleans up a host is not about one",
         arguments: Engine.allCases)
     func tasks(_ engine: Engine) async throws {

@@ -212,7 +212,7 @@
             await database.close()
         }
 
-        @Test("A connection that ends during COMMIT, before the change is made: the server says so, and it is made again")
+        @Test("A connection that ends during COMMIT, before the change is made: the server says so; it is made again")
         func cutDuringCommit() async throws {
             let database = try await open()
             try await database.write { connection in
