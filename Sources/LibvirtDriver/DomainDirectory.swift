@@ -7,7 +7,8 @@ final class DomainDirectory: Sendable {
     struct Entry: Sendable, Hashable {
         var name: String
         var isOurs: Bool
-        var macs: Set<String>
+        /// What each NIC is plugged into, by its MAC; `nil` for what is neither a network of libvirt nor a bridge.
+        var plugs: [String: NetworkBinding?]
         /// Whether it has a channel for a guest agent; whether one is behind it is the guest's business.
         var hasAgentChannel = false
     }
@@ -53,12 +54,19 @@ final class DomainDirectory: Sendable {
         }
     }
 
+    /// What NICs of our own domains are plugged into.
+    var ownBindings: Set<NetworkBinding> {
+        state.withLock { state in
+            Set(state.entries.values.filter(\.isOurs).flatMap { $0.plugs.values.compactMap(\.self) })
+        }
+    }
+
     /// The domains by their MACs.
     var users: [String: InstanceID] {
         state.withLock { state in
             var users: [String: InstanceID] = [:]
             for (id, entry) in state.entries {
-                for mac in entry.macs { users[mac] = id }
+                for mac in entry.plugs.keys { users[mac] = id }
             }
             return users
         }

@@ -77,9 +77,20 @@ extension LibvirtDriver {
 
 extension DomainDirectory.Entry {
     init(_ document: XMLNode, isOurs: Bool) {
+        var plugs: [String: NetworkBinding?] = [:]
+        for interface in document.all("devices/interface") {
+            guard let mac = interface.first("mac")?["address"]?.lowercased() else { continue }
+            let source = interface.first("source")
+            let binding: NetworkBinding? =
+                switch interface["type"] {
+                case "network": source?["network"].map { .libvirt($0) }
+                case "bridge": source?["bridge"].map { .bridge($0) }
+                default: nil
+                }
+            plugs.updateValue(binding, forKey: mac)
+        }
         self.init(
-            name: document.first("name")?.text ?? "", isOurs: isOurs,
-            macs: Set(document.all("devices/interface/mac").compactMap { $0["address"]?.lowercased() }),
+            name: document.first("name")?.text ?? "", isOurs: isOurs, plugs: plugs,
             hasAgentChannel: document.all("devices/channel/target").contains {
                 $0["name"]?.hasPrefix("org.qemu.guest_agent.") == true
             })
