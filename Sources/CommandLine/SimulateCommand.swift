@@ -21,6 +21,8 @@ extension Command {
             OptionSpec(name: "conductors", value: "N", help: "How many conductors, each with a scheduler (1)."),
             OptionSpec(name: "build", value: "SECONDS", help: "The median of a guest's build (2)."),
             OptionSpec(name: "failures", value: "PERCENT", help: "How many builds fail on their host (1)."),
+            OptionSpec(
+                name: "snapshots", value: "PERCENT", help: "Of how many servers an image is made before they go (0)."),
             OptionSpec(name: "deaths", value: "N", help: "How many agents a minute go away, for 30 s each (0)."),
             OptionSpec(
                 name: "kills", value: "N", help: "How many conductors a minute are killed, and started again (0)."),
@@ -63,6 +65,8 @@ struct SimulationPlan: Sendable {
     var killsPerMinute: Int
     /// Launches at once; 0 for a steady rate.
     var burst: Int
+    /// The share of servers of which an image is made, from 0 to 1.
+    var snapshotShare: Double
     var settings = SimulationSettings()
 
     init(_ invocation: Invocation) throws {
@@ -75,6 +79,7 @@ struct SimulationPlan: Sendable {
         burst = try invocation.number("burst", in: 1...100_000) ?? 0
         isKept = invocation.has("keep")
         killsPerMinute = try invocation.number("kills", in: 0...600) ?? 0
+        snapshotShare = Double(try invocation.number("snapshots", in: 0...100) ?? 0) / 100
         settings.buildTime = .seconds(try invocation.number("build", in: 0...3_600) ?? 2)
         settings.failureShare = Double(try invocation.number("failures", in: 0...100) ?? 1) / 100
         settings.deathsPerMinute = Double(try invocation.number("deaths", in: 0...10_000) ?? 0)

@@ -54,6 +54,8 @@ struct SimulatedCloud: Sendable {
             conductor_urls = \(conductors)
             [image]
             data_url = http://127.0.0.1:\(api)
+            [libvirt]
+            snapshot_image_format = raw
             [quota]
             instances = -1
             cores = -1
@@ -208,6 +210,7 @@ struct SimulatedCloud: Sendable {
         (result.kills, result.failovers) = await killer.value
         result.usages = usages(since: before, over: result.elapsed)
         (result.accepted, result.refused) = (accepted.ids.count, accepted.refused)
+        result.snapshotsAccepted = accepted.snapshots.count
         (result.deletionsAccepted, result.unsent) = (accepted.deletions.count, accepted.unsent)
         say("waiting for what is under way")
         try await settle(fleet, database)

@@ -10,6 +10,8 @@ final class SimulationLoad: Sendable {
         var ids: [InstanceID] = []
         /// Those whose deletion was accepted.
         var deletions: [InstanceID] = []
+        /// Servers of which an image was asked for, and the request accepted.
+        var snapshots: [InstanceID] = []
         /// Launches that the rate asked for and that were never sent, because too many requests had no answer yet.
         var unsent = 0
         /// Requests that were refused, by HTTP status; 0 for those that found nobody.
@@ -20,6 +22,8 @@ final class SimulationLoad: Sendable {
 
     /// Requests under way at most; beyond that a launch waits for an earlier one's answer.
     private static let concurrency = 500
+    /// After its host's word that a guest is built, before an image is made of it: the conductor takes the word first.
+    private static let rest = Duration.seconds(1)
     /// One that every new installation has.
     private static let flavor = "1"
 
@@ -52,6 +56,8 @@ final class SimulationLoad: Sendable {
             var (launched, wanted) = (0, 0)
             defer { accepted.withLock { $0.unsent = wanted - launched } }
             var due: [(at: ContinuousClock.Instant, id: InstanceID)] = []
+            var copies: [(at: ContinuousClock.Instant, id: InstanceID)] = []
+            var (built, copied) = (0, 0)
             while true {
                 let passed = ContinuousClock.now - start
                 if passed >= .seconds(plan.seconds) { break }
@@ -62,7 +68,16 @@ final class SimulationLoad: Sendable {
                     let name = "sim-\(launched)"
                     group.addTask { try await self.launch(name, image) }
                 }
-                due += fleet.takeBuilt().map { (ContinuousClock.now + .seconds(self.plan.lifetime), $0) }
+                for id in fleet.takeBuilt() {
+                    due.append((ContinuousClock.now + .seconds(plan.lifetime), id))
+                    built += 1
+                    guard Double(copied) < Double(built) * plan.snapshotShare else { continue }
+                    copied += 1
+                    copies.append((ContinuousClock.now + Self.rest, id))
+                }
+                let ready = copies.prefix { $0.at <= ContinuousClock.now }.map(\.id)
+                copies.removeFirst(ready.count)
+                for id in ready { group.addTask { try await self.snapshot(id) } }
                 let over = due.prefix { $0.at <= ContinuousClock.now }.map(\.id)
                 due.removeFirst(over.count)
                 for id in over { group.addTask { try await self.delete(id) } }
@@ -102,6 +117,18 @@ final class SimulationLoad: Sendable {
             accepted.withLock { $0.refused[error.status, default: 0] += 1 }
         } catch let error as CommandError {
             guard case .failure = error, !Task.isCancelled else { throw error }
+            accepted.withLock { $0.refused[0, default: 0] += 1 }
+        }
+    }
+
+    private func snapshot(_ id: InstanceID) async throws {
+        do {
+            _ = try await client.request(
+                .post, .compute, "/servers/\(id)/action", body: ["createImage": ["name": .string("of-\(id)")]])
+            accepted.withLock { $0.snapshots.append(id) }
+        } catch let error as APIError {
+            accepted.withLock { $0.refused[error.status, default: 0] += 1 }
+        } catch is CommandError {
             accepted.withLock { $0.refused[0, default: 0] += 1 }
         }
     }

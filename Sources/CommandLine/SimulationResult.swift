@@ -15,6 +15,10 @@ struct SimulationResult: Sendable {
     var accepted = 0
     /// Deletions that were accepted.
     var deletionsAccepted = 0
+    /// Images that were asked for and accepted, that were filled, and that were not because their server went first.
+    var snapshotsAccepted = 0
+    var snapshotsMade = 0
+    var snapshotsFailed = 0
     /// Launches that the asked rate would have had, and for which too many others had no answer yet.
     var unsent = 0
     /// Requests that were refused, by HTTP status.
@@ -79,6 +83,7 @@ struct SimulationResult: Sendable {
             ("ended in error", ([String(failed)] + failures).joined(separator: "; ")),
             ("launches/s", launchRate), ("launches that could not be sent", "\(unsent)"),
             ("deletions accepted", "\(deletionsAccepted)"),
+            ("snapshots accepted", "\(snapshotsAccepted): \(snapshotsMade) made, \(snapshotsFailed) not"),
             ("launch p50, p99 [ms]", spread(launches)), ("deletion p50, p99 [ms]", spread(deletions)),
             ("heartbeats", "\(hosts.heartbeats), lost \(hosts.lostHeartbeats), late \(hosts.lateHeartbeats)"),
             ("reports", "\(hosts.reports), failed \(hosts.failedReports)"), ("signs of life dropped", "\(dropped)"),
@@ -113,6 +118,8 @@ struct SimulationResult: Sendable {
             "failed": .integer(Int64(failed)), "failures": .array(failures.map { .string($0) }),
             "launches_per_second": .number(launchesPerSecond),
             "asked_per_second": plan.burst > 0 ? .null : .integer(Int64(plan.rate)), "unsent": .integer(Int64(unsent)),
+            "snapshots_accepted": .integer(Int64(snapshotsAccepted)), "snapshots_made": .integer(Int64(snapshotsMade)),
+            "snapshots_failed": .integer(Int64(snapshotsFailed)),
             "deletions_accepted": .integer(Int64(deletionsAccepted)), "dropped": .integer(Int64(dropped)),
             "refused": .object(
                 Dictionary(uniqueKeysWithValues: refused.map { ("\($0.key)", .integer(Int64($0.value))) })),

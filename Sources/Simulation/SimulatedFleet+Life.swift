@@ -1,4 +1,5 @@
 internal import Glibc
+internal import HTTP
 internal import Model
 internal import RPC
 internal import Scheduling
@@ -17,7 +18,11 @@ extension SimulatedFleet {
             let pause = state.withLock { duration(of: operation.kind, using: &$0.generator) }
             do { try await clock.sleep(for: pause) } catch { return }
             await waitUntilBack(index)
-            end(task, on: index)
+            var failure: Failure?
+            if case .snapshot(let image) = operation.kind {
+                failure = await fill(image, of: operation.header.instance, on: index)
+            }
+            end(task, failure, on: index)
             changed(index)
         }
         await report(task, since: start, on: index)
@@ -32,7 +37,48 @@ extension SimulatedFleet {
         return (kind == .build ? settings.buildTime : settings.buildTime / 4) * exp(0.5 * normal)
     }
 
-    private func end(_ task: TaskID, on index: Int) {
+    /// Uploads an image of a guest, as small as there can be one; says why that came to nothing.
+    private func fill(_ image: ImageID, of instance: InstanceID, on index: Int) async -> Failure? {
+        var pause = Duration.milliseconds(200)
+        while !Task.isCancelled {
+            do throws(Failure) {
+                try await upload(image, of: instance, on: index)
+                return nil
+            } catch {
+                // Deleted meanwhile, its image is nobody's any more.
+                let isHere = state.withLock { $0.hosts[index].guests[instance]?.isDoomed == false }
+                guard isHere, error.isRetriable || error.kind == .timeout else { return error }
+            }
+            do { try await clock.sleep(for: pause) } catch { break }
+            pause = min(pause * 2, .seconds(5))
+        }
+        return Failure(.cancelled, "the simulation ends")
+    }
+
+    private func upload(_ image: ImageID, of instance: InstanceID, on index: Int) async throws(Failure) {
+        let host = state.withLock { $0.hosts[index].host.name }
+        let ticket = try await clients[index].call(
+            GetImageTicket.self, .init(host: host, instance: instance, image: image, isUpload: true))
+        guard ticket.stored == nil else { return }
+        let request = ClientRequest(
+            method: .put, url: ticket.url,
+            headers: ["X-Apus-Ticket": ticket.ticket, "Content-Type": "application/octet-stream"],
+            body: .bytes([UInt8](repeating: 0, count: 4_096)), timeout: .seconds(30))
+        let answer: ClientResponse
+        do {
+            answer = try await http.send(request)
+        } catch {
+            throw error.failure
+        }
+        guard (200...299).contains(answer.status) else {
+            let said = String(decoding: answer.body.prefix(200), as: UTF8.self)
+            throw Failure(
+                .unreachable, "the upload of image \(image) was answered \(answer.status): \(said)",
+                isRetriable: answer.status == 409 || answer.status >= 500 || answer.status == 401)
+        }
+    }
+
+    private func end(_ task: TaskID, _ failure: Failure?, on index: Int) {
         state.withLock { state in
             guard var operation = state.hosts[index].operations[task] else { return }
             let id = operation.header.instance
@@ -40,6 +86,9 @@ extension SimulatedFleet {
             case .deletion:
                 state.hosts[index].guests[id] = nil
                 state.counts.deletions += 1
+            case .snapshot:
+                operation.outcome = failure
+                if failure == nil { state.counts.snapshots += 1 } else { state.counts.failedSnapshots += 1 }
             case .build where state.hosts[index].guests[id]?.isDoomed != false:
                 operation.outcome = Failure(.cancelled, "the guest was deleted while it was being built")
             case .build where Double.random(in: 0..<1, using: &state.generator) < settings.failureShare:
@@ -62,13 +111,15 @@ extension SimulatedFleet {
             let made = state.withLock { state -> (ReportOperation.Params, isBuilt: Bool)? in
                 guard let operation = state.hosts[index].operations[task] else { return nil }
                 let isBuilt = operation.kind == .build && operation.outcome == nil
+                // A guest that an image is made of runs on.
+                let isOn = isBuilt || (operation.kind != .build && operation.kind != .deletion)
                 let end = now()
                 let length = Double(end.microseconds - start.microseconds) / 1_000
                 let report = ReportOperation.Params(
                     header: operation.header, host: state.hosts[index].host.name, failure: operation.outcome,
-                    vmState: isBuilt ? .active : nil, powerState: isBuilt ? .running : .noState,
+                    vmState: isOn ? .active : nil, powerState: isOn ? .running : .noState,
                     interfaces: isBuilt ? [] : nil, launchedAt: isBuilt ? end : nil,
-                    steps: [.init(name: operation.kind == .build ? "start" : "undefine", milliseconds: length)],
+                    steps: [.init(name: operation.kind.stepName, milliseconds: length)],
                     endedAt: end, sequence: state.hosts[index].nextSequence())
                 return (report, isBuilt)
             }
@@ -219,6 +270,16 @@ extension SimulatedFleet {
     private func waitUntilBack(_ index: Int) async {
         while !Task.isCancelled, state.withLock({ $0.hosts[index].isAway }) {
             do { try await clock.sleep(for: .milliseconds(200)) } catch { return }
+        }
+    }
+}
+
+extension HostState.Operation.Kind {
+    fileprivate var stepName: String {
+        switch self {
+        case .build: "start"
+        case .deletion: "undefine"
+        case .snapshot: "upload"
         }
     }
 }

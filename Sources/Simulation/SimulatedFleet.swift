@@ -33,7 +33,7 @@ public final class SimulatedFleet: Sendable {
     // As many as conductors have commands under way, and a report for each.
     private let work = AsyncStream.makeStream(of: Work.self, bufferingPolicy: .unbounded)
     private let indices: [HostName: Int]
-    private let http = HTTPClient(maxConnectionsPerHost: 48)
+    let http = HTTPClient(maxConnectionsPerHost: 48)
     private let server: HTTPServer
     let log = Logger("simulation")
 
@@ -150,6 +150,17 @@ public final class SimulatedFleet: Sendable {
             }
             return RPCConfirmation()
         }
+        rpc.register(OperateGuest.self, allowed: [.host]) { [self] params, call in
+            guard case .snapshot(let order) = params.command else {
+                throw Failure(.methodNotFound, "a simulated host cannot carry out \(params.command.name)")
+            }
+            try take(.snapshot(order.image), params.header, call) { host throws(Failure) in
+                guard host.guests[params.header.instance]?.isBuilt == true else {
+                    throw Failure(.notFound, "instance \(params.header.instance) is not on this host")
+                }
+            }
+            return RPCConfirmation()
+        }
         rpc.register(CancelOperation.self, allowed: [.host]) { _, _ in
             throw Failure(.conflict, "a simulated host cancels nothing")
         }
@@ -176,7 +187,7 @@ public final class SimulatedFleet: Sendable {
             do throws(Failure) {
                 try admit(&state.hosts[index])
             } catch {
-                state.counts.refusedBuilds += 1
+                if kind == .build { state.counts.refusedBuilds += 1 }
                 throw error
             }
             state.hosts[index].forgetOperations()

@@ -24,7 +24,11 @@ struct HostState {
     }
 
     struct Operation {
-        enum Kind { case build, deletion }
+        enum Kind: Sendable, Hashable {
+            case build, deletion
+            /// An image of the guest is to be filled.
+            case snapshot(ImageID)
+        }
 
         let kind: Kind
         var header: CommandHeader

@@ -10,6 +10,9 @@ public struct SimulationCounts: Sendable, Hashable {
     public var failedBuilds = 0
     public var refusedBuilds = 0
     public var deletions = 0
+    /// Images that were filled, and snapshots that came to nothing on their host.
+    public var snapshots = 0
+    public var failedSnapshots = 0
     public var deaths = 0
     /// Commands that came to a host that was away.
     public var missedCommands = 0

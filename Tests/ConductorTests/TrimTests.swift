@@ -75,8 +75,16 @@ struct TrimTests {
         #expect(
             set == [
                 "reclaim_queued_deletes": .seconds(60), "poll_rescued_instances": .seconds(60),
-                "poll_unconfirmed_resizes": .seconds(60), "poll_shelved_instances": nil, "trim_tasks": .seconds(90),
+                "poll_unconfirmed_resizes": .seconds(60), "poll_rebooting_instances": .seconds(60),
+                "poll_shelved_instances": nil, "trim_tasks": .seconds(90),
+                "cleanup_incomplete_migrations": .seconds(300),
             ])
+        let more = try await tasks([
+            "DEFAULT.instance_delete_interval": "-1", "DEFAULT.instance_usage_audit": "yes",
+            "DEFAULT.instance_usage_audit_period": "hour@5",
+        ])
+        #expect(more["cleanup_incomplete_migrations"] == .some(nil))
+        #expect(more["instance_usage_audit"] == .seconds(60))
     }
 
     @Test(

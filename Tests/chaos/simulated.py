@@ -24,7 +24,7 @@ def play(binaries, checks, seed, full, *more):
     # As many a minute as make one in a few seconds.
     done = subprocess.run(
         [os.path.join(binaries, "apus"), "simulate", "--json", "--hosts", str(hosts), "--rate", str(rate),
-         "--seconds", str(seconds), "--lifetime", "5", "--conductors", "3", "--deaths", "20", "--kills", "12",
+         "--seconds", str(seconds), "--lifetime", "5", "--snapshots", "30", "--conductors", "3", "--deaths", "20", "--kills", "12",
          "--seed", str(seed), *more],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, env=clean_environment(), timeout=seconds + 400)
     try:
@@ -39,4 +39,8 @@ def play(binaries, checks, seed, full, *more):
         "every launch that was accepted has its answer",
         said["active"] + said["failed"] != said["accepted"] and f"{said}")
     checks.check("deletions were accepted, and each is looked for", not said["deletions_accepted"] and f"{said}")
+    checks.check(
+        f"{said['snapshots_accepted']} images were asked for, and each was made, or not because its server went",
+        (said["snapshots_made"] + said["snapshots_failed"] != said["snapshots_accepted"]
+         or not said["snapshots_made"]) and f"{said}")
     checks.check("conductors were killed", not said["kills"] and f"{said}")
