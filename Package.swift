@@ -182,7 +182,7 @@ let package = Package(
             excluding: ["Golden", "Capabilities"]),
         tests("DatabaseTests", ["Database", "PostgreSQLServer", "SQL", "SQLite", "Tasks", "RPC", "Identity", "Images", "Model", "Configuration"]),
         tests("SchedulerServiceTests", ["SchedulerService", "Database", "Scheduling", "Crypto", "HTTP", "Model", "Configuration"]),
-        tests("ConductorTests", ["ComputeAPI", "Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
+        tests("ConductorTests", ["ComputeAPI", "PostgreSQLServer", "Crypto", "Periodic", "SchedulerService", "Telemetry", "Conductor", "Database", "RPC", "HTTP", "Images", "Tasks", "Scheduling", "Model", "Configuration"]),
         tests(
             "ComputeAPITests",
             ["ComputeAPI", "Database", "Identity", "Images", "HTTP", "RPC", "SQL", "SQLite", "Tasks", "Scheduling", "Model", "Configuration", "Crypto", "Telemetry"]),

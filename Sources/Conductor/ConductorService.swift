@@ -156,8 +156,10 @@ public final class ConductorService: Sendable {
     /// Writes the heartbeats that came in, and this conductor's own.
     private func keepAlive() async {
         var sequence: Int64 = 0
+        // Seconds: so often that one may be lost before this conductor counts as down.
+        let interval = max(1, min(10, configuration[DatabaseOptions.serviceDownTime].components.seconds / 3))
         while !Task.isCancelled {
-            if sequence % 10 == 0 {
+            if sequence % interval == 0 {
                 do {
                     try await liveness.record(
                         .init(host: hostName, binary: "nova-conductor", version: Self.version, sequence: sequence),
