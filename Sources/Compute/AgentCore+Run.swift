@@ -79,9 +79,12 @@ extension AgentCore {
             let found = try await driver.snapshots()
             guard !found.isEmpty else { return }
             // Read after the copies: one that was begun since is not among them.
-            let open = try await journal.database.read { try $0.openOperations() }
+            let (open, guests) = try await journal.database.read { (try $0.openOperations(), try $0.guests()) }
             let busy = Set(open.filter { $0.kind == .snapshot || $0.kind == .shelve }.map(\.instance))
-            for snapshot in found where !busy.contains(snapshot.instance) {
+            // In a folder that hosts share, another host may be at the copy of a guest of its own. What a guest of this host
+            // had goes with its disks.
+            let here = Set(guests.map(\.id))
+            for snapshot in found where here.contains(snapshot.instance) && !busy.contains(snapshot.instance) {
                 do {
                     try await driver.removeSnapshot(snapshot.instance, name: snapshot.name)
                     Self.log.notice("a dead operation's copy of a disk was removed", ["instance": snapshot.instance])

@@ -159,14 +159,19 @@ struct SnapshotTests {
         }
     }
 
-    @Test("A copy of which no operation is under way is removed at the start")
+    @Test("A copy of which no operation is under way is removed at the start; that of another host's guest is let be")
     func leftover() async throws {
-        let host = FakeHost()
-        host.change { $0.snapshots[SnapshotName(instance: InstanceID(makeUUID()), name: makeUUID())] = [1] }
-        let bench = try Bench(host: host)
-        try await bench.run { agent in
-            #expect(agent.driver.host.state.snapshots.isEmpty)
-            try await agent.holdsExactly([])
+        let (folder, host, instance) = (try Folder(), FakeHost(), Instance.test())
+        try await Bench(host: host, folder: folder).run { try await $0.built(instance) }
+        let (own, other) = (
+            SnapshotName(instance: instance.id, name: makeUUID()),
+            SnapshotName(instance: InstanceID(makeUUID()), name: makeUUID())
+        )
+        host.change { ($0.snapshots[own], $0.snapshots[other]) = ([1], [2]) }
+        try await Bench(host: host, folder: folder).run { agent in
+            #expect(Set(agent.driver.host.state.snapshots.keys) == [other])
+            await agent.core.removeDeadSnapshots()
+            #expect(Set(agent.driver.host.state.snapshots.keys) == [other])
         }
     }
 

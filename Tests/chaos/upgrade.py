@@ -99,8 +99,8 @@ class Upgrade(Soak):
              and f"asked for of {sorted(asked)}, there are {there}") or (not asked and "none was accepted"))
 
     def judge(self, ends):
-        # A hard reboot, or a deletion, takes the place of what is under way: of one that was accepted before it, this is the end.
-        overtaking = {(server, request) for server, request, what in ends if what in ("reboot", "delete")}
+        # A hard reboot, or a deletion, takes the place of what is under way, and this is the end of that.
+        overtaking = {(server, request) for server, request, what in ends if what in ("reboot", "forceDelete")}
         failed = [
             f"{what} of {server} has {end}" for (server, request, what), end in ends.items()
             if end.startswith("failed")
