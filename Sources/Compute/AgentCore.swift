@@ -79,7 +79,7 @@ struct AgentCore: Sendable {
         let capacity = try await driver.capacity()
         let topologySettings = TopologySettings(configuration)
         try topologySettings.check(capacity)
-        let (total, topology) = try topologySettings.apply(to: capacity)
+        let found = topologySettings.apply(to: capacity)
         let deviceSettings = try DeviceSettings(configuration)
         let pci = PCIInventory(
             devices: try await deviceSettings.devices(of: driver), aliases: deviceSettings.aliases)
@@ -87,8 +87,8 @@ struct AgentCore: Sendable {
         let triggers = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let tracker = ResourceTracker(
             ResourceLedger(
-                total: total, reserved: configuration.reservedResources,
-                ratios: try await AllocationRatios.chosen(configuration, journal), topology: topology,
+                total: found.total, reserved: configuration.reservedResources,
+                ratios: try await AllocationRatios.chosen(configuration, journal), topology: found.topology,
                 pci: pci, mediated: mediated, guestOverheadMiB: configuration[ComputeOptions.memoryOverheadMiB],
                 claims: try await journal.claims())
         ) { triggers.continuation.yield() }

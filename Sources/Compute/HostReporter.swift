@@ -48,6 +48,8 @@ actor HostReporter {
     private var nextWaiter = 0
     private var isRunning = false
     private var metrics: [HostMetric]?
+    /// What is configured and the host does not have.
+    private var misfits: [String] = []
 
     init(
         _ subject: Subject, capacity: HostCapacity, driver: any VirtDriver, journal: Journal,
@@ -72,8 +74,9 @@ actor HostReporter {
     func measure() async throws {
         capacity = try await driver.capacity()
         measuredAt = journal.now()
-        let (total, topology) = try topologySettings.apply(to: capacity)
-        tracker.measured(total, topology)
+        let found = topologySettings.apply(to: capacity)
+        tracker.measured(found.total, found.topology)
+        note(misfits: found.misfits)
         if measuresProcessors { await measureProcessors() }
         // Devices that cannot be listed stay what they were, and keep nothing else from being told.
         let devices: Result<[PCIDevice], any Error>
@@ -93,6 +96,17 @@ actor HostReporter {
         mustConfirm = true
         trigger()
         _ = (try devices.get(), try mediated.get())
+    }
+
+    /// A host that no longer has what is configured goes on with what is there; each change of that is told once.
+    private func note(misfits found: [String]) {
+        guard found != misfits else { return }
+        misfits = found
+        if found.isEmpty {
+            log.notice("the host has all that is configured again")
+        } else {
+            log.warning("the host has not all that is configured", ["missing": found.joined(separator: "; ")])
+        }
     }
 
     /// Waits until what is claimed now has been reported, or a report that holds it has failed: a conductor that is away

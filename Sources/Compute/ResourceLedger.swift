@@ -219,6 +219,35 @@ public struct ResourceLedger: Sendable, Hashable {
         return TopologyUsage(all.compactMap(\.placement), on: topology)
     }
 
+    /// What is promised and the host does not have, for a person; empty where every promise can be kept.
+    public var broken: [String] {
+        let limit = limit
+        var found = [
+            ("vcpus", \Resources.vcpus), ("memory_mib", \.memoryMiB), ("disk_gib", \.diskGiB),
+        ].filter { promised[keyPath: $0.1] > limit[keyPath: $0.1] }.map { name, part in
+            "\(name): \(promised[keyPath: part]) promised of \(limit[keyPath: part])"
+        }
+        let there = Dictionary((topology?.cells ?? []).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        let dedicated = topology?.dedicated.numbers ?? []
+        let held = Dictionary(grouping: all.compactMap(\.placement).flatMap(\.cells), by: \.hostCell)
+        for (id, parts) in held.sorted(by: { $0.key < $1.key }) {
+            guard let cell = there[id] else {
+                found.append("cell \(id): gone")
+                continue
+            }
+            let cpus = parts.reduce(into: Set<Int>()) { $0.formUnion($1.taken) }
+            let gone = CPUSet(cpus.subtracting(dedicated.intersection(cell.cpus.numbers)))
+            if !gone.isEmpty { found.append("cell \(id): no CPUs \(gone)") }
+            let pages = Dictionary(grouping: parts.filter { $0.pageSizeKiB != nil }, by: { $0.pageSizeKiB ?? 0 })
+            for (size, parts) in pages.sorted(by: { $0.key < $1.key }) where size > 0 {
+                let taken = parts.reduce(0) { $0 + $1.memoryMiB * 1_024 / size }
+                let total = cell.pages.first { $0.sizeKiB == size }.map { $0.total - $0.reserved } ?? 0
+                if taken > total { found.append("cell \(id): \(taken) pages of \(size) KiB promised of \(total)") }
+            }
+        }
+        return found
+    }
+
     /// Every device that is somebody's, also one that has vanished since.
     public var heldDevices: [PCIDevice] { all.flatMap { $0.devices ?? [] } }
 

@@ -34,6 +34,8 @@ public struct ClaimPromise: ~Copyable, Sendable {
 public final class ResourceTracker: Sendable {
     private let ledger: Mutex<ResourceLedger>
     private let changed: @Sendable () -> Void
+    /// The promises that the host could not keep when it was last measured.
+    private let toldBroken = Mutex<[String]>([])
     private let gauge = Metrics.shared.gauge("agent_claimed", help: "What this host has promised to instances.")
     private let refusals = Metrics.shared.counter("agent_claims_refused_total", help: "Claims that did not fit.")
 
@@ -113,9 +115,18 @@ public final class ResourceTracker: Sendable {
         return true
     }
 
-    /// What the host has in all, measured anew. Claims stay, even where they no longer fit.
+    /// What the host has in all, measured anew. Claims stay, even where they no longer fit, which is told once.
     public func measured(_ total: Resources, _ topology: HostTopology?) {
-        ledger.withLock { ($0.total, $0.topology) = (total, topology) }
+        let broken = ledger.withLock { ledger in
+            (ledger.total, ledger.topology) = (total, topology)
+            return ledger.broken
+        }
+        let isNew = toldBroken.withLock { told in
+            defer { told = broken }
+            return told != broken
+        }
+        guard isNew, !broken.isEmpty else { return }
+        Logger("agent").warning("more is promised than the host has", ["short": broken.joined(separator: "; ")])
     }
 
     /// The devices that guests may have, looked at anew. What somebody holds stays his, also when it is gone; it is told.

@@ -16,35 +16,51 @@ struct TopologySettings: Sendable {
         }
     }
 
-    /// What the host has for guests. Without known cells there is nothing to choose among, and what is configured for
-    /// them is an error.
-    func apply(to capacity: HostCapacity) throws(Failure) -> (total: Resources, topology: HostTopology?) {
+    /// What a host has for guests.
+    struct Outcome: Sendable, Hashable {
+        var total: Resources
+        /// `nil` where the host's cells are not known.
+        var topology: HostTopology?
+        /// What is configured and the host does not have.
+        var misfits: [String] = []
+    }
+
+    /// What the host has for guests now. What is configured of it and is not there, no guest is promised.
+    func apply(to capacity: HostCapacity) -> Outcome {
+        let hasSets = shared != nil || dedicated != nil
+        var outcome = Outcome(total: capacity.total)
         guard !capacity.cells.isEmpty else {
-            guard shared == nil, dedicated == nil, reserves.isEmpty else {
-                throw Failure(
-                    .invalidParameters,
+            // Nobody knows which processors the sets leave to guests.
+            if hasSets { outcome.total.vcpus = 0 }
+            if hasSets || !reserves.isEmpty {
+                outcome.misfits.append(
                     "[compute] cpu_shared_set, cpu_dedicated_set and reserved_huge_pages need a hypervisor that tells "
                         + "the host's cells")
             }
-            return (capacity.total, nil)
+            return outcome
         }
         var topology = HostTopology(cells: capacity.cells, shared: shared, dedicated: dedicated)
-        try topology.reserve(reserves)
-        var total = capacity.total
-        if shared != nil || dedicated != nil { total.vcpus = topology.shared.count }
-        return (total, topology)
-    }
-
-    /// Refuses what is not so at the start; a processor that goes offline later is merely not used.
-    func check(_ capacity: HostCapacity) throws(Failure) {
-        let online = HostTopology(cells: capacity.cells).online.numbers
+        let online = topology.online.numbers
         for (name, set) in [("cpu_shared_set", shared), ("cpu_dedicated_set", dedicated)] {
             let absent = CPUSet((set?.numbers ?? []).subtracting(online))
-            guard absent.isEmpty || capacity.cells.isEmpty else {
-                throw Failure(
-                    .invalidParameters, "[compute] \(name): the host has no CPUs \(absent), or they are offline")
+            guard !absent.isEmpty else { continue }
+            outcome.misfits.append("[compute] \(name): the host has no CPUs \(absent), or they are offline")
+        }
+        for reserve in reserves {
+            do {
+                try topology.reserve([reserve])
+            } catch {
+                outcome.misfits.append(error.message)
             }
         }
+        if hasSets { outcome.total.vcpus = topology.shared.count }
+        outcome.topology = topology
+        return outcome
+    }
+
+    /// Refuses what does not fit the host at the start. What vanishes later is merely not used.
+    func check(_ capacity: HostCapacity) throws(Failure) {
+        if let misfit = apply(to: capacity).misfits.first { throw Failure(.invalidParameters, misfit) }
         let both = CPUSet((shared?.numbers ?? []).intersection(dedicated?.numbers ?? []))
         guard both.isEmpty else {
             throw Failure(

@@ -170,7 +170,7 @@ struct PeriodicTests {
             #expect(agent.core.periodicRunner(isCompared: true).tasks.isEmpty)
         }
         try await Bench().run { agent in
-            #expect(agent.core.periodicRunner(isCompared: true).tasks.count == 8)
+            #expect(agent.core.periodicRunner(isCompared: true).tasks.count == 9)
         }
     }
 

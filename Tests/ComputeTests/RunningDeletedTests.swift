@@ -23,8 +23,9 @@ struct RunningDeletedTests {
             deletedAt: WallClock.now() - ago)
     }
 
-    @Test("are left as they are by noop and log", arguments: [nil, "noop", "log"])
+    @Test("are left as they are by noop and log, of which the second tells of each", arguments: [nil, "noop", "log"])
     func left(action: String?) async throws {
+        let log = LogLines.shared
         let bench = try Self.bench(action.map { [Self.action: $0] } ?? [:])
         let instance = Instance.test()
         bench.conductor.script { $0.standings = [Self.deleted(instance.id)] }
@@ -34,6 +35,9 @@ struct RunningDeletedTests {
             try await agent.settled()
             #expect(agent.driver.host.state.domains[instance.id]?.powerState == .running)
             #expect(agent.conductor.heard.described == (action == "noop" ? [] : [instance.id]))
+            let told = log.lines { $0.contains("\(instance.id)") && $0.contains("whose instance is deleted") }
+            #expect(told.count == (action == "noop" ? 0 : 1))
+            #expect(told.allSatisfy { $0.contains("WARNING") && $0.contains("a guest is here") })
             try await agent.holdsExactly([instance])
         }
     }
