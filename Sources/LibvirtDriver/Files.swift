@@ -79,11 +79,13 @@ enum Files {
         return (Int64(clamping: status.f_bavail) * unit, Int64(clamping: status.f_blocks) * unit)
     }
 
+    static let fileSystemNumber: FileSystemNumber = { apus_file_system_kind($0) }
+
     /// The kind of the file system that `path` is on, when other hosts may use it too: `nfs`, `cephfs` …
     ///
-    /// - Parameter number: asks the kernel what it calls the file system of a path; 0 where it cannot tell.
+    /// - Parameter number: asks the kernel, or stands for it.
     static func sharedFileSystem(
-        at path: String, number: FileSystemNumber = { apus_file_system_kind($0) }
+        at path: String, number: FileSystemNumber = fileSystemNumber
     ) throws(Failure) -> String? {
         let kind = number(path)
         guard kind != 0 else {

@@ -27,8 +27,12 @@ enum HostTraits {
 
     /// - Parameters:
     ///   - features: of the processor that guests get, by libvirt's names.
+    ///   - abilities: of guests on the machine type that they get unless they ask for another.
+    ///   - secureMachine: of guests on the machine type that secure boot takes, where that is another one.
+    ///   - isTPMEnabled: whether the configuration gives guests a TPM.
     static func names(
-        architecture: String, threadsPerCore: Int, features: Set<String>, abilities: HostAbilities?
+        architecture: String, threadsPerCore: Int, features: Set<String>, abilities: HostAbilities?,
+        secureMachine: HostAbilities? = nil, isTPMEnabled: Bool
     ) -> [String] {
         var traits: Set<String> = [
             "COMPUTE_NET_ATTACH_INTERFACE", "COMPUTE_DEVICE_TAGGING", "COMPUTE_IMAGE_TYPE_RAW",
@@ -47,11 +51,14 @@ enum HostTraits {
             }
         }
         guard let abilities else { return traits.sorted() }
-        if abilities.hasSecureBoot { traits.insert("COMPUTE_SECURITY_UEFI_SECURE_BOOT") }
-        for version in abilities.tpmVersions {
+        if abilities.hasSecureBoot || secureMachine?.hasSecureBoot == true {
+            traits.insert("COMPUTE_SECURITY_UEFI_SECURE_BOOT")
+        }
+        let tpmVersions = isTPMEnabled ? abilities.tpmVersions : []
+        for version in tpmVersions {
             traits.insert("COMPUTE_SECURITY_TPM_" + version.map { $0 == "." ? "_" : String($0) }.joined())
         }
-        for model in abilities.tpmModels.intersection(["tpm-tis", "tpm-crb"]) where !abilities.tpmVersions.isEmpty {
+        for model in abilities.tpmModels.intersection(["tpm-tis", "tpm-crb"]) where !tpmVersions.isEmpty {
             traits.insert("COMPUTE_SECURITY_" + model.uppercased().map { $0 == "-" ? "_" : String($0) }.joined())
         }
         for model in videoModels where abilities.videoModels.contains(model) {

@@ -105,11 +105,18 @@ extension LibvirtDriver {
         let key = ObjectIdentifier(connection)
         if let known = knownTraits.withLock({ $0?.key == key ? $0?.names : nil }) { return known }
         var features = Set(capabilities.features)
-        var found: HostAbilities?
+        var (found, secureMachine): (HostAbilities?, HostAbilities?)
+        var isTPMEnabled = false
         do {
             let settings = try ready().settings
+            isTPMEnabled = settings.isTPMEnabled
             found = try await abilities(
                 machine: settings.machineType, architecture: settings.architecture, virtType: settings.virtType)
+            if settings.architecture == "x86_64", found?.hasSecureBoot == false {
+                // A hypervisor without that machine type has no secure boot.
+                secureMachine = try? await abilities(
+                    machine: "q35", architecture: settings.architecture, virtType: settings.virtType)
+            }
             let document = try await connection.domainCapabilities(
                 architecture: settings.architecture, machine: settings.machineType, type: settings.virtType)
             if let model = try HostTraits.hostModel(try XMLNode(parsing: document)) {
@@ -124,7 +131,7 @@ extension LibvirtDriver {
         }
         let names = HostTraits.names(
             architecture: capabilities.architecture, threadsPerCore: capabilities.topology.threads,
-            features: features, abilities: found)
+            features: features, abilities: found, secureMachine: secureMachine, isTPMEnabled: isTPMEnabled)
         knownTraits.withLock { $0 = (key, names) }
         return names
     }

@@ -1,5 +1,4 @@
 public import Compute
-internal import CSystem
 public import Configuration
 internal import GuestHardware
 internal import Libvirt
@@ -73,7 +72,7 @@ public final class LibvirtDriver: VirtDriver {
     init(
         configuration: Configuration, host: LibvirtHost, domainType: String?, clock: any Clock<Duration>,
         patience: Duration = .seconds(15), soleRole: LibvirtHost.Role? = nil,
-        fileSystemNumber: @escaping FileSystemNumber = { apus_file_system_kind($0) }
+        fileSystemNumber: @escaping FileSystemNumber = Files.fileSystemNumber
     ) {
         self.configuration = configuration
         self.host = host

@@ -7,11 +7,16 @@ struct ProcessorMeter: Sendable {
 
     /// The metrics of `times`. The shares are those of the time since the last call; at the first call, since the boot.
     mutating func metrics(_ times: NodeCPUTimes, frequency: Int, at moment: Timestamp) -> [HostMetric] {
-        let before = last.flatMap { $0.isBefore(times) ? $0 : nil } ?? NodeCPUTimes()
+        // Counts that are less in all have begun anew with a boot.
+        let before = last.flatMap { $0.sum <= times.sum ? $0 : nil } ?? NodeCPUTimes()
         last = times
+        func spent(_ count: KeyPath<NodeCPUTimes, UInt64>) -> UInt64 {
+            // Linux lets the count of I/O waits go back a little.
+            times[keyPath: count] - min(times[keyPath: count], before[keyPath: count])
+        }
         let spent = [
-            ("kernel", times.kernel, times.kernel - before.kernel), ("user", times.user, times.user - before.user),
-            ("idle", times.idle, times.idle - before.idle), ("iowait", times.iowait, times.iowait - before.iowait),
+            ("kernel", times.kernel, spent(\.kernel)), ("user", times.user, spent(\.user)),
+            ("idle", times.idle, spent(\.idle)), ("iowait", times.iowait, spent(\.iowait)),
         ]
         let whole = spent.reduce(0.0) { $0 + Double($1.2) }
         func metric(_ name: String, _ value: Double) -> HostMetric {
@@ -28,8 +33,5 @@ struct ProcessorMeter: Sendable {
 }
 
 extension NodeCPUTimes {
-    /// Whether every count has grown or stayed: they begin anew with a boot.
-    fileprivate func isBefore(_ later: NodeCPUTimes) -> Bool {
-        kernel <= later.kernel && user <= later.user && idle <= later.idle && iowait <= later.iowait
-    }
+    fileprivate var sum: Double { Double(kernel) + Double(user) + Double(idle) + Double(iowait) }
 }

@@ -7,12 +7,8 @@ import XML
 
 @testable import LibvirtDriver
 
-/// Machines as libvirt describes them, cut to the parts that tell the processor and the cells:
-///
-/// - `two-sockets.xml`: two sockets of 24 cores with two threads each, from the tests of github.com/SUSE/virt-tuner
-///   (`tests/test_virt.py`, commit c0ce197).
-/// - `huge-pages.xml`: two sockets with pages of 2 MiB and 1 GiB, from a test of the IronCore contributors' Go package
-///   `libvirt_dialer` (2023); cut there, too, for it has fewer processors than caches of that size.
+/// Machines as libvirt describes them, cut to the parts that tell the processor and the cells. `Capabilities/README.md`
+/// says of each where it comes from.
 @Suite("A host's cells, read from libvirt's capabilities")
 struct HostCellTests {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Capabilities"
@@ -67,18 +63,19 @@ struct HostCellTests {
 
     @Test("Huge pages are those of the cell, by their size")
     func hugePages() throws {
-        let cells = try capabilities("huge-pages").cells
-        #expect(cells.map { $0.pages.map(\.total) } == [[46_562_515, 0, 200], [46_646_638, 10, 200]])
-        #expect(cells.map(\.cores) == [[CPUSet([0, 2]), CPUSet([1, 3])], [CPUSet([4, 6]), CPUSet([5, 7])]])
+        let cells = try capabilities("epyc").cells
+        #expect(cells.map { $0.pages.map(\.total) } == [[2_048, 4_096, 6_144], [4_096, 6_144, 8_192]])
+        #expect(cells.map(\.cpus.description) == ["0-15,32-47", "16-31,48-63"])
+        #expect(cells.map(\.cores) == [0, 16].map { first in (first..<first + 16).map { CPUSet([$0, $0 + 32]) } })
         let host = HostTopology(cells: cells)
         let large = try place(["hw:mem_page_size": "large"], vcpus: 2, memoryMiB: 4_096, on: host)
-        #expect(large.cells[0].pageSizeKiB == 1_048_576)
-        let few = try place(["hw:mem_page_size": "2MB"], vcpus: 2, memoryMiB: 16, on: host, beside: [large])
+        #expect(large.cells[0].hostCell == 1 && large.cells[0].pageSizeKiB == 1_048_576)
+        let few = try place(["hw:mem_page_size": "2MB"], vcpus: 2, memoryMiB: 12_276, on: host)
         #expect(few.cells[0].hostCell == 1 && few.cells[0].pageSizeKiB == 2_048)
         let error = #expect(throws: TopologyShortage.self) {
-            try place(["hw:mem_page_size": "2MB"], vcpus: 2, memoryMiB: 16, on: host, beside: [large, few])
+            try place(["hw:mem_page_size": "2MB"], vcpus: 2, memoryMiB: 8_194, on: host, beside: [few])
         }
-        #expect(error?.items == [.init(resource: "pages_2048_kib", requested: 8, free: 2, total: 10)])
+        #expect(error?.items == [.init(resource: "pages_2048_kib", requested: 4_097, free: 4_096, total: 4_096)])
     }
 
     @Test("Processors that are offline, cells of memory alone, and figures that no machine has")

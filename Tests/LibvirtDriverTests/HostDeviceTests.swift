@@ -8,7 +8,7 @@ import XML
 /// `pci_8086_10c9_sriov_pf.xml` in tests/nodedevschemadata of github.com/libvirt/libvirt, shortened to what is read.
 @Suite("Devices of the host")
 struct HostDeviceTests {
-    private static let virtual = """
+    static let virtual = """
         <device><name>pci_0000_02_10_7</name><capability type='pci'>
         <domain>0</domain><bus>2</bus><slot>16</slot><function>7</function>
         <product id='0x10ca'>82576 Virtual Function</product><vendor id='0x8086'>Intel Corporation</vendor>
