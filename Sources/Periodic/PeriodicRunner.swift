@@ -82,19 +82,20 @@ public struct PeriodicRunner: Sendable {
             late.set(1, labels: labels)
             log.warning("a periodic task takes long", ["task": task.name, "seconds": limit.inSeconds])
         }
-        let begin = ContinuousClock.now
-        do {
-            try await task.run()
-        } catch {
-            if !Task.isCancelled {
-                failed.increment(labels: labels)
-                log.warning("a periodic task failed", ["task": task.name, "error": LoggedError(error)])
+        let length = await clock.measure {
+            do {
+                try await task.run()
+            } catch {
+                if !Task.isCancelled {
+                    failed.increment(labels: labels)
+                    log.warning("a periodic task failed", ["task": task.name, "error": LoggedError(error)])
+                }
             }
         }
         watch.cancel()
         await watch.value
         late.set(0, labels: labels)
-        lengths.observe((ContinuousClock.now - begin).inSeconds, labels: labels)
+        lengths.observe(length.inSeconds, labels: labels)
         lastRun.set(Double(WallClock.now().microseconds) / 1e6, labels: labels)
     }
 }
