@@ -33,7 +33,9 @@ struct OperationTests {
             #expect(guest?.vmState == test.vmState)
             #expect(outcome.interfaces == guest?.specification.interfaces)
             #expect(test.effect(agent.driver.host.state, instance.id))
-            let background: Set<DriverCall> = [.observe, .guests, .capacity, .tidyImageCache, .limitConsoleLogs, .snapshots]
+            let background: Set<DriverCall> = [
+                .observe, .guests, .capacity, .tidyImageCache, .limitConsoleLogs, .snapshots,
+            ]
             for call in DriverCall.allCases where !background.contains(call) {
                 let isMade = agent.driver.count(call) > before[call, default: 0]
                 // An image that is in the cache is not written again.
