@@ -104,7 +104,8 @@ struct AgentCore: Sendable {
         let outbox = Outbox(journal: journal, client: client, host: host, sequence: { sequence.next() })
         let strays = StrayList { triggers.continuation.yield() }
         let watcher = GuestWatcher(
-            driver: driver, journal: journal, host: host, strays: strays, sequence: { sequence.next() },
+            driver: driver, journal: journal, tracker: tracker, host: host, strays: strays,
+            sequence: { sequence.next() },
             wakeOutbox: { outbox.wake() })
         let engine = TaskEngine(
             storage: storage, owner: "agent:\(host)",

@@ -150,7 +150,8 @@ public final class FakeDriver: VirtDriver {
     public func guests() async throws -> [GuestObservation] {
         try await perform(.guests, nil) { state in
             state.domains.map { id, domain in
-                GuestObservation(id: id, name: domain.name, powerState: domain.powerState, isOurs: domain.isOurs)
+                GuestObservation(
+                    id: id, name: domain.name, powerState: domain.powerState, isOurs: domain.isOurs, size: domain.size)
             }
         }
     }

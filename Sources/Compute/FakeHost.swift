@@ -9,6 +9,8 @@ public final class FakeHost: Sendable {
         public var name: String
         public var powerState: PowerState
         public var isOurs: Bool
+        /// As its definition says; `nil` for one that does not.
+        public var size: Resources?
         /// How often it was powered on.
         public var starts = 0
         /// Set while the memory of a suspended guest is on disk.
@@ -31,7 +33,8 @@ public final class FakeHost: Sendable {
         /// The uuids of the mediated devices in its definition.
         public var mediatedDevices: [String] = []
 
-        public init(name: String, powerState: PowerState, isOurs: Bool) {
+        public init(name: String, powerState: PowerState, isOurs: Bool, size: Resources? = nil) {
+            self.size = size
             (self.name, self.powerState, self.isOurs) = (name, powerState, isOurs)
         }
     }

@@ -15,6 +15,7 @@ actor GuestWatcher {
 
     private let driver: any VirtDriver
     private let journal: Journal
+    private let tracker: ResourceTracker
     private let host: HostName
     private let strays: StrayList
     private let sequence: @Sendable () -> Int64
@@ -41,14 +42,15 @@ actor GuestWatcher {
     private let comparisons: AsyncStream<Void>
     private nonisolated let comparisonSink: AsyncStream<Void>.Continuation
     private(set) var isConnected = false
-    /// Domains of ours that the journal does not know. Listed, never touched.
+    /// Domains of ours that the journal does not know. Listed and counted, never touched.
     private(set) var orphans: [GuestObservation] = []
 
     init(
-        driver: any VirtDriver, journal: Journal, host: HostName, strays: StrayList,
+        driver: any VirtDriver, journal: Journal, tracker: ResourceTracker, host: HostName, strays: StrayList,
         sequence: @escaping @Sendable () -> Int64, wakeOutbox: @escaping @Sendable () -> Void
     ) {
         (self.driver, self.journal, self.host, self.strays) = (driver, journal, host, strays)
+        self.tracker = tracker
         (self.sequence, self.wakeOutbox) = (sequence, wakeOutbox)
         (wakes, wakeSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (comparisons, comparisonSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
@@ -103,11 +105,16 @@ actor GuestWatcher {
             try await settle(record, observation)
         }
         missingCount.set(Double(missing))
-        note(
-            orphans: seen.filter { guest in
-                guest.isOurs && !inWork.contains(guest.id) && !kept.contains(guest.id)
-                    && !records.contains { $0.id == guest.id }
-            })
+        let known = Set(records.map(\.id)).union(inWork).union(kept)
+        var orphans: [GuestObservation] = []
+        for guest in seen where guest.isOurs && !known.contains(guest.id) {
+            // One that was deleted between the two looks had its domain removed before its record.
+            guard let now = try await driver.observe(guest.id) else { continue }
+            var orphan = guest
+            orphan.powerState = now.powerState
+            orphans.append(orphan)
+        }
+        note(orphans: orphans)
     }
 
     private func followEvents() async {
@@ -178,6 +185,9 @@ actor GuestWatcher {
                     // The operation may have ended between the reading and this line, and not found the guest here.
                     if try await journal.database.read({ try $0.lane(id) }).isEmpty { operationEnded(id) }
                 }
+            } else if orphans.contains(where: { $0.id == id }) {
+                // What it took is free as soon as it is off or gone.
+                compareLater()
             }
             failures[id] = nil
         } catch {
@@ -241,6 +251,8 @@ actor GuestWatcher {
             log.warning("a domain of ours has no record; it is left alone", ["instance": guest.id, "name": guest.name])
         }
         orphans = found
+        // Nobody has promised it to them, and they have it all the same.
+        tracker.found(orphans: found.filter(\.isOn).reduce(.zero) { $0 + ($1.size ?? .zero) })
         strays.note(orphans: found.map(\.id))
         orphanCount.set(Double(found.count))
     }

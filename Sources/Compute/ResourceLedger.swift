@@ -103,6 +103,8 @@ public struct ResourceLedger: Sendable, Hashable {
     public var mediated = MediatedDeviceInventory()
     /// MiB that each guest needs on this host beside its flavor's memory.
     public var guestOverheadMiB = 0
+    /// What guests of ours take that are on and in no record: nobody has promised it, and nobody else can have it.
+    public var orphans = Resources.zero
     /// Of the instances that live here.
     public private(set) var claims: [InstanceID: Claim] = [:]
     /// Of the instances that are on their way here, or to another size here.
@@ -120,8 +122,8 @@ public struct ResourceLedger: Sendable, Hashable {
         for claim in claims { restore(claim) }
     }
 
-    /// The claims plus what is reserved, as a host report shows it.
-    public var used: Resources { promised + reserved }
+    /// The claims, what orphans take, and what is reserved, as a host report shows it.
+    public var used: Resources { promised + orphans + reserved }
 
     /// How much of each resource may be promised in all: (total - reserved) × ratio, cut to whole units.
     public var limit: Resources {
@@ -155,7 +157,7 @@ public struct ResourceLedger: Sendable, Hashable {
         }
         let asked = charge(for: size)
         if let known = purpose == .residence ? claims[instance] : moves[instance] { throw .exists(known.id) }
-        let (free, limit) = (limit - promised, limit)
+        let (free, limit) = (limit - promised - orphans, limit)
         var shortages = [
             ("vcpus", \Resources.vcpus), ("memory_mib", \.memoryMiB), ("disk_gib", \.diskGiB),
         ].filter { asked[keyPath: $0.1] > 0 && asked[keyPath: $0.1] > free[keyPath: $0.1] }.map { name, part in

@@ -103,10 +103,11 @@ public final class ResourceTracker: Sendable {
     @discardableResult
     public func restore(_ claims: [Claim]) -> Bool {
         let (now, isOther) = ledger.withLock { ledger in
-            let before = (ledger.claims, ledger.moves)
+            let (before, orphans) = ((ledger.claims, ledger.moves), ledger.orphans)
             ledger = ResourceLedger(
                 total: ledger.total, reserved: ledger.reserved, ratios: ledger.ratios, topology: ledger.topology,
                 pci: ledger.pci, mediated: ledger.mediated, guestOverheadMiB: ledger.guestOverheadMiB, claims: claims)
+            ledger.orphans = orphans
             return (ledger, before != (ledger.claims, ledger.moves))
         }
         guard isOther else { return false }
@@ -127,6 +128,15 @@ public final class ResourceTracker: Sendable {
         }
         guard isNew, !broken.isEmpty else { return }
         Logger("agent").warning("more is promised than the host has", ["short": broken.joined(separator: "; ")])
+    }
+
+    /// What guests take that no record knows, looked at anew.
+    public func found(orphans: Resources) {
+        let isOther = ledger.withLock { ledger in
+            defer { ledger.orphans = orphans }
+            return ledger.orphans != orphans
+        }
+        if isOther { changed() }
     }
 
     /// The devices that guests may have, looked at anew. What somebody holds stays his, also when it is gone; it is told.

@@ -72,10 +72,15 @@ public struct GuestObservation: Sendable, Hashable {
     public var isOurs: Bool
     /// What a person should know about the state: that an I/O error halted the guest. `nil` where all is as usual.
     public var remark: String?
+    /// The processors and memory of its definition; `nil` where they are not known.
+    public var size: Resources?
 
-    public init(id: InstanceID, name: String, powerState: PowerState, isOurs: Bool, remark: String? = nil) {
+    public init(
+        id: InstanceID, name: String, powerState: PowerState, isOurs: Bool, remark: String? = nil,
+        size: Resources? = nil
+    ) {
         (self.id, self.name, self.powerState, self.isOurs) = (id, name, powerState, isOurs)
-        self.remark = remark
+        (self.remark, self.size) = (remark, size)
     }
 
     /// Whether the hypervisor holds it, running or halted; what is unknown counts as on.

@@ -9,6 +9,8 @@ final class DomainDirectory: Sendable {
         var isOurs: Bool
         /// What each NIC is plugged into, by its MAC; `nil` for what is neither a network of libvirt nor a bridge.
         var plugs: [String: NetworkBinding?]
+        /// The processors and memory that it is defined with.
+        var size: Resources?
         /// Whether it has a channel for a guest agent; whether one is behind it is the guest's business.
         var hasAgentChannel = false
     }

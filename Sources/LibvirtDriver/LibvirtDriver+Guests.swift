@@ -16,7 +16,7 @@ extension LibvirtDriver {
             guests.append(
                 GuestObservation(
                     id: id, name: domain.identity.name, powerState: PowerState(domain.status), isOurs: entry.isOurs,
-                    remark: domain.status?.remark))
+                    remark: domain.status?.remark, size: entry.size))
         }
         return guests
     }
@@ -91,9 +91,18 @@ extension DomainDirectory.Entry {
         }
         self.init(
             name: document.first("name")?.text ?? "", isOurs: isOurs, plugs: plugs,
+            size: Self.definedSize(document),
             hasAgentChannel: document.all("devices/channel/target").contains {
                 $0["name"]?.hasPrefix("org.qemu.guest_agent.") == true
             })
+    }
+
+    /// libvirt gives memory in KiB, whatever unit it was defined in.
+    private static func definedSize(_ document: XMLNode) -> Resources? {
+        guard let processors = document.first("vcpu").flatMap({ Int($0.text) }), (1...4_096).contains(processors),
+            let memory = document.first("memory").flatMap({ Int($0.text) }), (1...(1 << 40)).contains(memory)
+        else { return nil }
+        return Resources(vcpus: processors, memoryMiB: (memory + 1_023) / 1_024, diskGiB: 0)
     }
 }
 

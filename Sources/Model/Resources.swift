@@ -54,7 +54,7 @@ public struct HostReport: Sendable, Hashable, Codable {
     public var hostAddress: String
     public var total: Resources
     public var reserved: Resources
-    /// Sum of the claims plus what is reserved.
+    /// Sum of the claims, of what guests take that are in no record, and of what is reserved.
     public var used: Resources
     public var ratios: AllocationRatios
     /// Free bytes of the instances' file system less what sparse disks may still grow, in GiB; `nil` if unknown.

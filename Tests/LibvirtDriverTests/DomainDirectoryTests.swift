@@ -31,6 +31,20 @@ struct DomainDirectoryTests {
             ])
     }
 
+    @Test(
+        "A domain's size is that of its definition; one that makes no sense is none",
+        arguments: [
+            ("<vcpu current='1'>2</vcpu><memory unit='KiB'>524289</memory>", 2, 513),
+            ("<vcpu>0</vcpu><memory>1</memory>", 0, 0),
+            ("<vcpu>1</vcpu><memory>-1</memory>", 0, 0), ("<vcpu>x</vcpu><memory>1</memory>", 0, 0),
+            ("<vcpu>1</vcpu>", 0, 0),
+        ])
+    func size(text: String, vcpus: Int, memoryMiB: Int) throws {
+        let document = try XMLNode(parsing: "<domain><name>n</name>\(text)</domain>")
+        let wanted = vcpus > 0 ? Resources(vcpus: vcpus, memoryMiB: memoryMiB, diskGiB: 0) : nil
+        #expect(DomainDirectory.Entry(document, isOurs: true).size == wanted)
+    }
+
     @Test("Every domain's MACs are taken, but only bridges and networks with guests of ours count")
     func bindings() throws {
         let directory = DomainDirectory()
