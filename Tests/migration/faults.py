@@ -30,6 +30,14 @@ MOMENTS = ("begun", "carried", "switched", "arrived")
 STEPS_IN_CI, DISTURBANCES_IN_CI = 2, 3
 
 
+def kill_libvirtd(host):
+    """SIGKILLs a lab host's; returns when it is gone."""
+    with open(f"{host['home']}/run/libvirtd.pid", encoding="ascii") as file:
+        pid = int(file.read())
+    os.kill(pid, 9)
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}/root/"), 10, "libvirtd's end")
+
+
 class Faults:
     def __init__(self, live, randomness, full, wanted=None):
         self.live, self.checks, self.random = live, live.checks, randomness
@@ -187,7 +195,7 @@ class Faults:
             live.cloud.agents[host].kill()
             live.cloud.agents[host].start(ready="serving")
         elif victim.endswith("libvirtd"):
-            self.kill_libvirtd(host)
+            kill_libvirtd(self.live.lab[host])
             revive(host)
         elif victim == "conductor":
             conductor = live.cloud.control.daemons[0]
@@ -205,13 +213,6 @@ class Faults:
         else:
             stack.enter_context(filled(live.hosts.folder(host)))
             live.settled(guest)
-
-    def kill_libvirtd(self, host):
-        """SIGKILLs it; returns when it is gone."""
-        with open(f"{self.live.lab[host]['home']}/run/libvirtd.pid", encoding="ascii") as file:
-            pid = int(file.read())
-        os.kill(pid, 9)
-        wait_for(lambda: not os.path.exists(f"/proc/{pid}/root/"), 10, "libvirtd's end")
 
     # What must hold.
 
