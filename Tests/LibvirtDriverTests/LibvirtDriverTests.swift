@@ -153,9 +153,10 @@ struct LibvirtDriverTests {
     func foreign() async throws {
         let id = Self.foreignID
         let before = try await connection.xml(of: .uuid(id.rawValue))
-        #expect(
-            try await driver.guests()
-                == [GuestObservation(id: id, name: "foreign", powerState: .running, isOurs: false)])
+        let seen = try await driver.guests()
+        #expect(seen.map(\.id) == [id] && seen.map(\.name) == ["foreign"])
+        #expect(seen.map(\.powerState) == [.running] && seen.map(\.isOurs) == [false])
+        #expect(seen.first?.size == Resources(vcpus: 1, memoryMiB: 8, diskGiB: 0))
         let guest = try await guest(Sample.instance(id))
         let actions: [@Sendable () async throws -> Void] = [
             { [driver] in try await driver.define(guest) }, { [driver] in try await driver.powerOn(id) },
