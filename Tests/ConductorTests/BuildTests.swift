@@ -10,6 +10,28 @@ import Testing
 @testable import Conductor
 
 @Suite struct BuildTests {
+    @Test("A host that was given up is not gone back to by the next conductor, whatever it has reported since")
+    func givenUp() async throws {
+        try await ControlPlane.with { plane in
+            let first = try await plane.addHost("kvm1", memoryMiB: 65_536)
+            let second = try await plane.addHost("kvm2")
+            first.answer("build", .stayQuiet)
+            let (instance, task) = try await plane.create()
+            let header = try await eventually("build") { first.commands("build").last }
+            // As a conductor leaves it that dies between the two: the removal is queued, the attempt is not counted.
+            var row = try TaskEngine.makeRow(
+                kind: TaskKind.cleanup, instance: instance.id, parent: task, requestID: RequestScope.makeID(),
+                generation: 1, state: CleanupTaskState(instance: instance.id, host: first.name), now: WallClock.now())
+            row.id = CleanupQueue.id(of: task, first.name)
+            try await plane.database.tasks.insert(row)
+            try await first.finish(header, vmState: .active)
+            let built = try await plane.wait(for: instance.id) { $0.vmState == .active && $0.taskState == nil }
+            #expect(built.host == second.name && second.commands("build").count == 1)
+            _ = try await plane.waitForEnd(of: row.id)
+            #expect(first.commands("delete").count == 1 && second.commands("delete").isEmpty)
+        }
+    }
+
     @Test("A build reaches its host, becomes ACTIVE, and its password is nowhere afterwards")
     func success() async throws {
         let plane = try await ControlPlane()

@@ -19,8 +19,19 @@ struct BuildOnHost: TaskStep {
 
     func run(_ state: inout BuildTaskState, _ context: StepContext) async throws -> StepOutcome {
         let candidates = state.candidates ?? []
+        let saved = state.attempt
         while state.attempt < candidates.count {
             let host = candidates[state.attempt]
+            guard try await !cleanup.isAdded(host: host, for: context) else {
+                // Given up by a conductor that died before it had saved that: what the host has, or says that it has, is
+                // being removed.
+                try tryNext(host, Failure(.unreachable, "host \(host) was given up before"), &state)
+                continue
+            }
+            if state.attempt != saved {
+                // Before another host hears of it, so that whoever goes on after this conductor's death does not go back.
+                return .wait(until: context.now())
+            }
             let instance: Instance
             do {
                 instance = try await ledger.assign(state.instance, to: host, context)

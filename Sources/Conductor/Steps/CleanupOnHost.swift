@@ -49,6 +49,11 @@ struct CleanupQueue: Sendable {
         engine.wake()
     }
 
+    /// Whether an attempt of the task on the host was given up.
+    func isAdded(host: HostName, for context: StepContext) async throws -> Bool {
+        try await tasks.find(Self.id(of: context.row.id, host)) != nil
+    }
+
     /// The same for the same attempt: a step that runs again after a crash finds the task that it had inserted.
     static func id(of task: TaskID, _ host: HostName) -> TaskID { TaskID("\(task)/cleanup/\(host)") }
 }
